@@ -1,0 +1,1 @@
+"""The machinery under the public modules: flows, drivers, connections. Nothing here is public."""

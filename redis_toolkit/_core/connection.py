@@ -1,0 +1,312 @@
+"""Connections to one server: pooled ones for callers, dedicated ones for readers and workers.
+
+Rules, each from an experiment with redis-py 8:
+
+- No retries of redis-py's own: it would send again what is not safe to repeat.
+- RESP2, and maintenance notifications off: with them a pooled connection is not checked for unread
+  data, and a stale reply becomes another call's answer.
+- A pooled connection is checked before it is used: one with unread bytes, or closed by the server, is
+  replaced. One on which anything went wrong is closed, never returned.
+- Every read has a deadline. Nothing is connected before it is needed.
+- After a fork, the child drops what it inherited and connects anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from redis_toolkit._core.embedded import embedded_server
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.recovery import sort
+from redis_toolkit.errors import ConfigurationError
+
+__all__ = ["Connections", "Link", "shared_connections"]
+
+MAX_IDLE = 64
+"""Pooled connections that are kept open while nobody uses them."""
+SMALL_PACKET = 32 * 1024
+"""Bytes that fit into a socket's buffer, so that sending them does not wait for the peer."""
+
+_ALWAYS: dict[str, Any] = {
+    "protocol": 2,
+    "decode_responses": False,
+    "health_check_interval": 0,
+    "driver_info": None,
+}
+
+
+class Link:
+    """One connection: sends packets of commands, reads replies by a deadline.
+
+    Whatever goes wrong on it leaves it closed. It belongs to one thread at a time.
+    """
+
+    __slots__ = ("_connection", "where")
+
+    def __init__(self, connection: Any, where: str) -> None:
+        self._connection = connection
+        self.where = where
+
+    def connect(self, timeout: float) -> None:
+        """Connect and log in within ``timeout`` seconds.
+
+        Raises:
+            Failed: not reached, or not let in.
+        """
+        connection = self._connection
+        connection.socket_connect_timeout = connection.socket_timeout = max(timeout, 0.001)
+        try:
+            connection.connect()
+        except (redis.RedisError, OSError) as error:
+            self.close()
+            raise sort(error, sent=False, where=self.where) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def is_clean(self) -> bool:
+        """Return whether it is open and has no unread bytes: fit for the next command."""
+        try:
+            return not self._connection.can_read(0)
+        except (redis.RedisError, OSError):
+            return False
+
+    def send(self, commands: Sequence[Command], deadline: float | None = None) -> None:
+        """Send commands as one packet.
+
+        Raises:
+            Failed: the connection is gone; whether the commands arrived is unknown.
+        """
+        connection = self._connection
+        packet = b"".join(connection.pack_commands(commands))
+        try:
+            if len(packet) > SMALL_PACKET and deadline is not None:
+                connection._sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.send_packed_command((packet,), check_health=False)
+        except (redis.RedisError, OSError) as error:
+            self.close()
+            raise sort(error, sent=True, where=self.where) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout: float) -> Any:
+        """Return the next reply; an error reply is returned, not raised.
+
+        Raises:
+            Failed: nothing came within ``timeout`` seconds, or the connection is gone.
+        """
+        try:
+            return self._connection.read_response(timeout=max(timeout, 0.001))
+        except redis.ResponseError as error:
+            return error
+        except (redis.RedisError, OSError) as error:
+            self.close()
+            raise sort(error, sent=True, where=self.where) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self, timeout: float) -> Any:
+        """Return the next reply, or None when nothing came within ``timeout`` seconds; it stays open."""
+        try:
+            return self._connection.read_response(timeout=max(timeout, 0.001), disconnect_on_error=False)
+        except redis.TimeoutError:
+            return None
+        except redis.ResponseError as error:
+            return error
+        except (redis.RedisError, OSError) as error:
+            self.close()
+            raise sort(error, sent=True, where=self.where) from error
+
+    def call(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Send commands and return their replies, error replies among them."""
+        self.send(commands, deadline)
+        return [self.read(deadline - time.monotonic()) for _ in commands]
+
+    def close(self) -> None:
+        """Close it. It may be connected again."""
+        self._connection.disconnect()
+
+
+class Connections:
+    """All connections of this process to one server.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``embedded://``.
+        client: a redis-py client whose server and login are used instead of a URL.
+        connect_timeout: seconds to reach the server and log in.
+
+    Raises:
+        ConfigurationError: the URL cannot be understood.
+    """
+
+    def __init__(self, url: str | None, *, client: Any = None, connect_timeout: float = 5.0) -> None:
+        self._embedded = None
+        self._given_client = client
+        self._connect_timeout = connect_timeout
+        self._idle: list[Link] = []
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._client: Any = client
+        self.reached = False
+        self.url = url or ""
+        if client is not None:
+            self._class, self._options, self.where = _options_of_client(client)
+        elif url is not None and url.startswith("embedded:"):
+            self._embedded = embedded_server(url)
+            self._class, self._options, self.where = None, {}, url
+        else:
+            self._class, self._options, self.where = _options_of_url(str(url))
+
+    def real_url(self) -> str:
+        """Return the URL that another process can connect to; starts the embedded server if need be."""
+        return self.url if self._embedded is None else self._embedded.ensure()
+
+    def acquire(self, deadline: float) -> Link:
+        """Return a connection that is fit for use; give it back with `release`, or close it.
+
+        Raises:
+            Failed: none could be made by the deadline.
+        """
+        if self._pid != os.getpid():
+            self._forget_inherited()
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                return self.dedicated(deadline)
+            if link.is_clean():
+                return link
+            link.close()
+
+    def release(self, link: Link) -> None:
+        """Take back a connection on which everything that was asked for has been read."""
+        if len(self._idle) < MAX_IDLE and self._pid == os.getpid():
+            self._idle.append(link)
+        else:
+            link.close()
+
+    def dedicated(self, deadline: float | None = None) -> Link:
+        """Return a new connection that is its owner's alone; the owner closes it.
+
+        Raises:
+            Failed: none could be made by the deadline.
+        """
+        timeout = self._connect_timeout
+        if deadline is not None:
+            timeout = min(timeout, deadline - time.monotonic())
+        if self._embedded is not None:
+            self._class, self._options, self.where = _options_of_url(self._embedded.ensure())
+        assert self._class is not None
+        link = Link(self._class(**self._options), self.where)
+        link.connect(timeout)
+        self.reached = True
+        return link
+
+    @property
+    def client(self) -> Any:
+        """The redis-py client on these connections: no retries, its own pool, bytes as replies."""
+        with self._lock:
+            if self._client is None:
+                options = {name: value for name, value in self._options.items() if name != "maint_notifications_config"}
+                if self._embedded is not None:
+                    self._class, options, self.where = _options_of_url(self._embedded.ensure())
+                    options.pop("maint_notifications_config")
+                pool = redis.ConnectionPool(
+                    connection_class=self._class,
+                    max_connections=10_000,
+                    maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                    **options,
+                )
+                self._client = redis.Redis(connection_pool=pool)
+        return self._client
+
+    def close(self) -> None:
+        """Close what is idle. Whoever needs a connection afterwards gets a new one."""
+        while self._idle:
+            self._idle.pop().close()
+        with self._lock:
+            if self._client is not None and self._given_client is None:
+                self._client.connection_pool.disconnect()
+                self._client = None
+
+    def _forget_inherited(self) -> None:
+        """In a forked child: the parent's sockets are closed here without a word to the server."""
+        with self._lock:
+            if self._pid != os.getpid():
+                inherited, self._idle = self._idle, []
+                for link in inherited:
+                    link.close()
+                self._pid = os.getpid()
+
+
+def _options_of_url(url: str) -> tuple[type, dict[str, Any], str]:
+    for alias, scheme in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
+        if url.startswith(alias):
+            url = scheme + url[len(alias) :]
+    try:
+        options = dict(parse_url(url))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{_without_password(url)!r} is no URL of a server ({error}): use redis://host:port/db, "
+            "rediss://, unix:///path, valkey:// or embedded://"
+        ) from error
+    options.pop("max_connections", None)
+    kind = options.pop("connection_class", redis.Connection)
+    return _checked(kind, options, _without_password(url))
+
+
+def _options_of_client(client: Any) -> tuple[type, dict[str, Any], str]:
+    pool = getattr(client, "connection_pool", None)
+    if not isinstance(pool, redis.ConnectionPool):
+        raise ConfigurationError(f"redis={client!r} is not a redis.Redis client")
+    options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith("maint_")}
+    for name in ("himport_registry", "event_dispatcher", "retry_on_error", "retry_on_timeout", "lib_name", "lib_version"):
+        options.pop(name, None)
+    where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return _checked(pool.connection_class, options, str(where))
+
+
+def _checked(kind: type, options: dict[str, Any], where: str) -> tuple[type, dict[str, Any], str]:
+    options |= _ALWAYS
+    options["retry"] = Retry(NoBackoff(), 0)
+    options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    try:
+        kind(**options)
+    except (TypeError, ValueError, redis.RedisError) as error:
+        raise ConfigurationError(f"the server {where} cannot be used with these options: {error}") from error
+    return kind, options, where
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+_shared: weakref.WeakValueDictionary[tuple[str, float], Connections] = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+def shared_connections(url: str, connect_timeout: float) -> Connections:
+    """Return the connections of this process to a URL: one pool for all who name the same one."""
+    with _shared_lock:
+        found = _shared.get((url, connect_timeout))
+        if found is None:
+            found = _shared[url, connect_timeout] = Connections(url, connect_timeout=connect_timeout)
+        return found

@@ -1,0 +1,136 @@
+"""Flows: the protocol as generators that say what they want done, and never do it.
+
+A flow yields a `Call`, an `Exchange` or an `ExchangeMany`, is sent what came of it, and returns the
+result of the operation. A driver carries the steps out, on a caller's thread or on an event loop.
+
+Rules:
+
+- A flow knows no redis, no asyncio and no threading: it is tested by sending it answers by hand.
+- A step says what a driver must know to be safe: whether it may be repeated (`Call.repeatable`), and
+  how long the server keeps it (``timeout_ms``).
+- Errors are thrown into the flow at its ``yield``; most flows let them pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis_toolkit._core.scripts import Script
+from redis_toolkit.wire import Reply
+
+__all__ = [
+    "REFUSED",
+    "Arg",
+    "Call",
+    "Command",
+    "Exchange",
+    "ExchangeMany",
+    "Flow",
+    "Outgoing",
+    "Refused",
+    "ScriptCall",
+    "by_sha",
+    "by_text",
+]
+
+Arg = str | bytes | int | float
+Command = tuple[Arg, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """One run of a Lua script. A driver sends its SHA1, and its text when the server lacks it."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+
+
+def by_text(command: Command | ScriptCall) -> Command:
+    """Return the command that sends a script's text (``EVAL``); other commands as they are."""
+    if isinstance(command, ScriptCall):
+        return ("EVAL", command.script.text, len(command.keys), *command.keys, *command.args)
+    return command
+
+
+def by_sha(command: Command | ScriptCall) -> Command:
+    """Return the command that names a script (``EVALSHA``); other commands as they are."""
+    if isinstance(command, ScriptCall):
+        return ("EVALSHA", command.script.sha, len(command.keys), *command.keys, *command.args)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Commands in one round trip. Answered with the list of their replies.
+
+    Attributes:
+        commands: what to send, in order.
+        repeatable: whether sending it twice does no harm, so that a driver may repeat it when the
+            connection is cut and the outcome is unknown.
+    """
+
+    commands: tuple[Command | ScriptCall, ...]
+    repeatable: bool = False
+
+
+class Refused:
+    """The type of `REFUSED`."""
+
+    def __repr__(self) -> str:
+        return "REFUSED"
+
+
+REFUSED = Refused()
+"""The outcome of a request that was not sent, because nobody serves its channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request, ready but for the address of its reply, which the driver chooses.
+
+    Attributes:
+        id: the request's id; the reply carries it.
+        channel: what the caller asked, for error messages.
+        reply_key: the reply list of a sync caller, in the slot of the request.
+        build: given the address of the reply and the ms that are left, returns the script call that
+            sends the request. Raises `EncodeError` when the payload cannot be written.
+    """
+
+    id: str
+    channel: str
+    reply_key: str
+    build: Callable[[str, int], ScriptCall]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Send a request, then wait for the reply by its id.
+
+    Answered with the `Reply`, as ``read`` makes it of the body, or with `REFUSED`. `RequestTimeout` is
+    thrown at the deadline.
+    """
+
+    request: Outgoing
+    read: Callable[[bytes], Reply]
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeMany:
+    """Send many requests, at most ``window`` unanswered at a time, each with its own deadline.
+
+    Answered with a list in the order of ``requests``: a `Reply`, `REFUSED`, or the exception that
+    ended that one request. They all have one ``reply_key``.
+    """
+
+    requests: Sequence[Outgoing]
+    read: Callable[[bytes], Reply]
+    timeout_ms: int
+    window: int
+
+
+Flow = Generator[Call | Exchange | ExchangeMany, Any, T]

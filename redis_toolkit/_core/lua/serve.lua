@@ -1,0 +1,12 @@
+-- Says that a process serves a channel, for one lease from now.
+-- KEYS 1 ZSET of live servers (or of live globs)
+-- ARGV 1 member: the process (or the glob), 2 lease in ms
+-- Returns the server's clock in ms.
+--
+-- ZREMRANGEBYSCORE comes first: it is allowed when memory is full.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', 2 * ARGV[2]))
+return string.format('%.0f', now)

@@ -1,0 +1,438 @@
+"""The `App`: register handlers, talk on channels, and live as a background service or as workers.
+
+Rules: nothing is connected or started when an app is built; a decorator returns the function it was
+given; whatever cannot work is refused when it is registered or before it is sent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import math
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import Self, Unpack
+
+from redis_toolkit._core.connection import Connections, shared_connections
+from redis_toolkit._core.flows import events, requests
+from redis_toolkit._core.sync_driver import SyncDriver
+from redis_toolkit.binding import handler_name
+from redis_toolkit.codecs import Codec, resolve_codec
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.globs import rank
+from redis_toolkit.message import Gap
+from redis_toolkit.routing import Router, checked_channel
+from redis_toolkit.settings import Options, Settings, default_url
+from redis_toolkit.wire import Wire
+from redis_toolkit.worker.assignment import assignment
+
+if TYPE_CHECKING:
+    from redis_toolkit.worker.service import Service
+
+__all__ = ["App"]
+
+logger = logging.getLogger("redis_toolkit")
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNSET: Any = object()
+
+
+class App:
+    """An application on one Redis or Valkey server.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``embedded://`` (a private server
+            from the extra ``embedded``) or ``embedded:///directory`` (one that keeps its data). None
+            means ``$REDIS_TOOLKIT_URL``, then ``$REDIS_URL``, then ``redis://localhost:6379/0``.
+        codec: ``"json"``, ``"msgpack"``, ``"text"`` or an object with ``encode`` and ``decode``.
+        redis: a redis-py client whose server and login are used instead of a URL.
+        **options: the fields of `Settings`, such as ``grace=30`` or ``send_tracebacks=True``.
+
+    Raises:
+        ConfigurationError: the URL, the codec or an option cannot work.
+
+    Example:
+        ::
+
+            app = App("embedded://")
+
+            @app.on("add")
+            def add(a: int, b: int) -> int:
+                return a + b
+
+            with app:
+                print(app.request("add", a=1, b=2))
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        codec: str | Codec = "json",
+        redis: Any = None,
+        **options: Unpack[Options],
+    ) -> None:
+        if url is not None and redis is not None:
+            raise ConfigurationError("give an app url= or redis=, not both")
+        try:
+            self.settings = Settings(**options)
+        except TypeError as error:
+            raise ConfigurationError(f"App() has no such option: {error}") from error
+        self._wire = Wire(resolve_codec(codec), self.settings.max_payload)
+        self._connections = _connections_of(default_url() if url is None else url, redis, self.settings)
+        self._driver = SyncDriver(self._connections, self.settings)
+        self._router = Router()
+        self._gap_callbacks: list[Callable[[Gap], Any]] = []
+        self._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+
+    # -- registering ------------------------------------------------------------------------------
+
+    def on(
+        self,
+        *channels: str,
+        concurrency: int | None = None,
+        every_worker: bool = False,
+        events: bool = True,
+        requests: bool | None = None,
+        codec: str | Codec | None = None,
+    ) -> Callable[[F], F]:
+        """Register a handler for channels and globs: live events, and requests on the channels.
+
+        Args:
+            *channels: exact names (``"orders"``) and globs (``"orders:*"``, as in ``PSUBSCRIBE``). An
+                `ExactChannel` is never read as a glob.
+            concurrency: threads of its own. None: one for live events, so that they are handled in
+                order, and the app's pool for requests.
+            every_worker: whether each worker process hears its live events, instead of one of them.
+            events: whether it hears live events.
+            requests: whether it answers requests. None: on its channels, not on its globs.
+            codec: another codec than the app's, for this handler.
+
+        Returns:
+            A decorator that returns the function unchanged.
+
+        Raises:
+            ConfigurationError: a channel, an option or the function's signature cannot work, or the
+                app is running already.
+
+        Example:
+            ::
+
+                @app.on("orders", "orders:*")
+                def take(order: dict, channel: str): ...
+        """
+        if channels and callable(channels[0]):
+            raise ConfigurationError('on() needs a channel: @app.on("orders")')
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
+        wire = self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+
+        def register(function: F) -> F:
+            if self._started and self._service.started:
+                raise ConfigurationError("this app is running: register handlers before start() or run()")
+            self._router.add(
+                function,
+                channels,
+                app=self,
+                wire=wire,
+                concurrency=concurrency,
+                every_worker=every_worker,
+                events=events,
+                requests=requests,
+            )
+            return function
+
+        return register
+
+    def on_gap(self, callback: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
+        """Register a function that is called with each `Gap` in live events; usable as a decorator.
+
+        It runs in a thread of its own, in the process where the gap was.
+        """
+        self._gap_callbacks.append(callback)
+        return callback
+
+    # -- talking ----------------------------------------------------------------------------------
+
+    def publish(
+        self, channel: str, data: Any, *, headers: Mapping[str, str] | None = None, codec: str | Codec | None = None
+    ) -> int:
+        """Publish a live event (``PUBLISH``).
+
+        Args:
+            channel: exact name.
+            data: the payload.
+            headers: text by name. Without headers the body is the bare payload, readable by anyone.
+            codec: another codec than the app's.
+
+        Returns:
+            The number of live receivers.
+
+        Raises:
+            EncodeError: the payload cannot be written, or is too large. Nothing was sent.
+            ServerUnreachable: no connection within ``command_timeout``. Nothing was sent.
+            OutcomeUnknown: the connection was cut while the event was on its way.
+        """
+        body = self._wire_of(codec).live(data, headers)
+        return self._driver.run(events.publish(checked_channel(channel), body))
+
+    def publish_many(
+        self,
+        channel: str,
+        payloads: Iterable[Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        codec: str | Codec | None = None,
+    ) -> list[int]:
+        """Publish many live events in order, in few round trips.
+
+        Returns:
+            The number of live receivers of each.
+
+        Raises:
+            EncodeError: one of the payloads cannot be written. Nothing was sent.
+            RedisToolkitError: as in `publish`; those before it have been sent.
+        """
+        wire = self._wire_of(codec)
+        bodies = [wire.live(data, headers) for data in payloads]
+        return self._driver.run(events.publish_many(checked_channel(channel), bodies))
+
+    def request(
+        self,
+        channel: str,
+        data: Any = _UNSET,
+        /,
+        *,
+        timeout: float = 5.0,
+        retries: int = 0,
+        headers: Mapping[str, str] | None = None,
+        codec: str | Codec | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Ask whoever serves a channel: exactly one worker handles it, and its return value comes back.
+
+        Args:
+            channel: exact name.
+            data: the payload.
+            timeout: seconds to wait for the answer, in each try. A request that is still waiting
+                then is not executed any more.
+            retries: how often to ask again after a timeout or a lost connection. The handler may then
+                run more than once; it sees the same id and a higher ``attempt``.
+            headers: text by name.
+            codec: another codec than the app's.
+            **fields: the payload as the handler's parameters, instead of ``data``.
+
+        Returns:
+            What the handler returned, as it was decoded.
+
+        Raises:
+            RemoteError: the handler raised.
+            NoResponders: nobody serves the channel; said at once.
+            RequestTimeout: no answer by the deadline.
+            OutcomeUnknown: the connection was cut after the request had left.
+            ServerUnreachable: no connection by the deadline. Nothing was sent.
+            EncodeError: the payload cannot be written. Nothing was sent.
+
+        Example:
+            ``app.request("add", {"a": 1, "b": 2})`` or ``app.request("add", a=1, b=2)``
+        """
+        if fields and data is not _UNSET:
+            raise ConfigurationError("request() takes one payload or keyword fields, not both")
+        if type(retries) is not int or retries < 0:
+            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
+        call = requests.OutgoingRequest(
+            checked_channel(channel),
+            secrets.token_hex(8),
+            fields or (None if data is _UNSET else data),
+            headers,
+            spread=bool(fields),
+        )
+        flow = requests.request(call, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), retries=retries)
+        return self._driver.run(flow)
+
+    def request_many(
+        self,
+        channel: str,
+        payloads: Iterable[Any],
+        *,
+        timeout: float = 5.0,
+        window: int = 100,
+        headers: Mapping[str, str] | None = None,
+        codec: str | Codec | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Ask many times on one connection, with at most ``window`` requests unanswered at a time.
+
+        Args:
+            channel: exact name.
+            payloads: one payload for each request.
+            timeout: seconds that each request has from when it is sent.
+            window: how many may be on their way at once; as many workers can be busy.
+            headers: text by name, for each of them.
+            codec: another codec than the app's.
+            return_exceptions: whether an exception stands in its place in the result. Otherwise the
+                first one is raised when all requests have ended.
+
+        Returns:
+            What the handlers returned, in the order of the payloads.
+        """
+        if type(window) is not int or window < 1:
+            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
+        channel, together = checked_channel(channel), secrets.token_hex(8)
+        calls = [
+            requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
+            for number, data in enumerate(payloads)
+        ]
+        flow = requests.request_many(
+            calls, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), window=window
+        )
+        results = self._driver.run(flow)
+        if not return_exceptions:
+            for result in results:
+                if isinstance(result, RedisToolkitError):
+                    raise result
+        return results
+
+    def health_check(self) -> bool:
+        """Return whether the server answers (``PING``) and, while started, all is subscribed."""
+        try:
+            self._driver.run(events.ping())
+        except RedisToolkitError as error:
+            logger.warning("health check failed: %s", error)
+            return False
+        return not self._started or self._service.confirmed
+
+    # -- living -----------------------------------------------------------------------------------
+
+    def start(self, workers: int = 0) -> None:
+        """Serve in the background; returns when every subscription is confirmed.
+
+        Args:
+            workers: 0 serves in threads of this process. N starts N supervised worker processes, as
+                `run` does; see there for what a worker runs.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
+        """
+        self._service.start(workers, sys._getframe(1))
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Stop what `start` started: no more work is taken, running handlers get ``grace`` seconds."""
+        atexit.unregister(self.stop)
+        if self._started:
+            self._service.stop()
+        self._connections.close()
+
+    def run(self, workers: int = 1) -> None:
+        """Serve until SIGTERM or SIGINT: N supervised worker processes.
+
+        Each worker is a fresh interpreter that runs this script again, up to this call, which there
+        means: serve. (When another program only imported the app's module, it imports that instead.)
+        Put what workers must not do behind it, or behind ``if __name__ == "__main__":`` in another
+        file. A worker that dies is started again; the others are not disturbed.
+
+        Args:
+            workers: how many processes; 0 serves in this one, for a debugger or a notebook.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached.
+            WorkersFailed: no worker process could be started.
+        """
+        try:
+            self._service.run(workers, sys._getframe(1))
+        finally:
+            self._connections.close()
+
+    def sibling(self) -> App:
+        """Return a new app on the same server, with the same codec and settings, and no handlers."""
+        app = copy.copy(self)
+        app.__dict__.pop("_service", None)
+        app._router = Router()
+        app._gap_callbacks = []
+        return app
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- about it ---------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The URL that others can join; an embedded server is started to know it."""
+        return self._connections.real_url()
+
+    @property
+    def client(self) -> Any:
+        """A redis-py client on this server, for whatever redis_toolkit does not do. Replies are bytes."""
+        return self._connections.client
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The process ids of the worker processes that run now."""
+        return self._service.pids if self._started else []
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What went another way than the usual one, in this process; names in ``worker/counters.py``."""
+        return self._service.counters.snapshot() if self._started else {}
+
+    @cached_property
+    def _service(self) -> Service:
+        """The serving part, loaded only by an app that serves."""
+        from redis_toolkit.worker.service import Service
+
+        return Service(self, self._module, self._router, self._connections, self.settings, self._report)
+
+    @property
+    def _started(self) -> bool:
+        return "_service" in self.__dict__
+
+    def _serve_as_worker(self) -> None:
+        part = assignment()
+        if part is not None:
+            self._service.serve_as_worker(part)
+
+    def _report(self, gap: Gap) -> None:
+        """Call the callbacks, away from the reader that found the gap."""
+        if self._gap_callbacks:
+            threading.Thread(target=self._call_back, args=(gap,), name="rt-gap", daemon=True).start()
+
+    def _call_back(self, gap: Gap) -> None:
+        for callback in list(self._gap_callbacks):
+            try:
+                callback(gap)
+            except Exception:
+                logger.exception("on_gap callback %s failed", handler_name(callback))
+
+    def _wire_of(self, codec: str | Codec | None) -> Wire:
+        return self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+
+
+def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
+    """Return the connections of an app; a worker process joins the embedded server of its supervisor."""
+    if redis is not None:
+        return Connections(None, client=redis, connect_timeout=settings.connect_timeout)
+    part = assignment()
+    if part is not None:
+        url = part.urls.get(url, url)
+    return shared_connections(url, settings.connect_timeout)
+
+
+def _milliseconds(timeout: float) -> int:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds greater than 0")
+    return max(int(timeout * 1000), 1)

@@ -1,0 +1,162 @@
+"""How a message becomes the arguments of a handler.
+
+Rules:
+
+- A parameter named ``channel`` gets the channel's name; one annotated `Message`, `Headers` or ``App``
+  gets that. The one other parameter gets the payload, converted to its annotation.
+- With several others, a map is spread over them by name. A call with keyword fields is always spread.
+- A payload that does not fit is a `PayloadMismatch` and the handler is not called.
+- What is wrong with a signature is said when it is registered, not when a message comes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from redis_toolkit.convert import Converter, converter
+from redis_toolkit.errors import ConfigurationError, PayloadMismatch
+from redis_toolkit.message import Headers, Message
+
+__all__ = ["Binding", "handler_name"]
+
+_MISSING = object()
+
+
+def handler_name(function: Callable[..., Any]) -> str:
+    """Return how messages name a handler: its qualified name, else its type."""
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+class Binding:
+    """The parameters of one handler, looked at once.
+
+    Args:
+        function: the handler.
+        app: what a parameter annotated with its class gets.
+
+    Raises:
+        ConfigurationError: the signature cannot be served.
+    """
+
+    def __init__(self, function: Callable[..., Any], app: object = None) -> None:
+        self.function = function
+        self.name = handler_name(function)
+        self._app = app
+        self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
+        self._special: dict[str, Callable[[Message], Any]] = {}
+        self._takes_rest = False
+        self._positional: list[str] = []
+        for parameter, annotation in self._annotated():
+            self._sort(parameter, annotation)
+        self._single = self._only_field()
+        self._direct = (
+            self._single is not None
+            and not self._special
+            and self._fields[self._single[0]][0].kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    def call(self, message: Message, *, spread: bool = False) -> Any:
+        """Call the handler with the arguments that a message gives it, and return what it returns.
+
+        Args:
+            message: the message.
+            spread: whether the payload is a map of parameters, because the caller wrote it as
+                keyword fields.
+
+        Raises:
+            PayloadMismatch: the payload does not fit; the handler was not called.
+        """
+        if self._single is not None and not spread:
+            name, make = self._single
+            value = make(message.data, name) if make else message.data
+            if self._direct:
+                return self.function(value)
+            arguments = {name: value}
+        else:
+            arguments = self._spread(message.data, spread)
+        for name, get in self._special.items():
+            arguments[name] = get(message)
+        positional = [arguments.pop(name) for name in self._positional if name in arguments]
+        return self.function(*positional, **arguments)
+
+    def _annotated(self) -> list[tuple[inspect.Parameter, Any]]:
+        try:
+            parameters = list(inspect.signature(self.function).parameters.values())
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{self.name} cannot be a handler: {error}") from error
+        return [(parameter, self._resolved(parameter.annotation)) for parameter in parameters]
+
+    def _resolved(self, annotation: Any) -> Any:
+        """Return what an annotation names. One that cannot be found (an import for type checkers only)
+        is taken as none."""
+        if not isinstance(annotation, str):
+            return annotation
+        function = inspect.unwrap(getattr(self.function, "__func__", self.function))
+        function = getattr(function, "func", function)
+        scope = dict(getattr(function, "__globals__", {}))
+        names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+        for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+            try:
+                scope[name] = cell.cell_contents
+            except ValueError:
+                continue
+        try:
+            return typing.get_type_hints(type("_", (), {"__annotations__": {"it": annotation}}), scope)["it"]
+        except Exception:
+            return inspect.Parameter.empty
+
+    def _sort(self, parameter: inspect.Parameter, annotation: Any) -> None:
+        name, kind = parameter.name, parameter.kind
+        if kind is parameter.VAR_POSITIONAL:
+            raise ConfigurationError(f"handler {self.name} has *{name}: name its parameters, or take one and unpack it")
+        if kind is parameter.VAR_KEYWORD:
+            self._takes_rest = True
+            return
+        if kind is parameter.POSITIONAL_ONLY:
+            self._positional.append(name)
+        if annotation is Message:
+            self._special[name] = lambda message: message
+        elif annotation is Headers:
+            self._special[name] = lambda message: message.headers
+        elif self._app is not None and isinstance(annotation, type) and type(self._app) is annotation:
+            self._special[name] = lambda message: self._app
+        elif name == "channel":
+            self._special[name] = lambda message: message.channel
+        else:
+            self._fields[name] = (parameter, converter(annotation))
+
+    def _only_field(self) -> tuple[str, Converter | None] | None:
+        """Return the one parameter that takes the whole payload, if the handler has just that."""
+        if len(self._fields) != 1 or self._takes_rest:
+            return None
+        [(name, (_, make))] = self._fields.items()
+        return name, make
+
+    def _spread(self, data: Any, spread: bool) -> dict[str, Any]:
+        if not self._fields and not self._takes_rest and not spread:
+            return {}
+        if not isinstance(data, dict):
+            raise PayloadMismatch(
+                f"handler {self.name} takes {self._listed()}, so the payload has to be a map of them, "
+                f"not {type(data).__name__}"
+            )
+        arguments: dict[str, Any] = {}
+        for name, (parameter, make) in self._fields.items():
+            value = data.get(name, _MISSING)
+            if value is not _MISSING:
+                arguments[name] = make(value, name) if make else value
+            elif parameter.default is parameter.empty:
+                raise PayloadMismatch(f"handler {self.name} takes {self._listed()}: {name!r} is missing")
+        rest = {name: value for name, value in data.items() if name not in self._fields}
+        if rest and not self._takes_rest:
+            unknown = ", ".join(repr(name) for name in rest)
+            raise PayloadMismatch(f"handler {self.name} takes {self._listed()}: it has no parameter {unknown}")
+        if clash := rest.keys() & self._special.keys():
+            raise PayloadMismatch(f"handler {self.name} gets {', '.join(sorted(clash))} from the message, not the payload")
+        return {**arguments, **rest}
+
+    def _listed(self) -> str:
+        return ", ".join(repr(name) for name in self._fields) or "nothing"

@@ -1,0 +1,133 @@
+"""Every error that redis_toolkit raises, as one tree.
+
+::
+
+    RedisToolkitError
+    ├── ConfigurationError (ValueError)      a registration, option or URL that cannot work
+    ├── EncodeError (ValueError)             a payload the codec cannot write
+    │   └── PayloadTooLarge                  ... or that is over the size limit
+    ├── DecodeError (ValueError)             bytes that are not what the codec reads
+    ├── PayloadMismatch (ValueError)         a payload that does not fit the handler's parameters
+    ├── RemoteError                          the handler that answered a request raised
+    ├── RequestTimeout (TimeoutError)        no answer by the deadline
+    │   └── NoResponders                     nobody serves the channel: said at once
+    ├── ServerUnreachable (ConnectionError)  nothing was executed: no connection
+    │   ├── AuthenticationFailed             user or password refused
+    │   └── OutcomeUnknown                   the connection was cut after bytes had left
+    ├── WorkersFailed                        no worker process could be started
+    └── CommandRefused                       the server answered with an error
+        ├── PermissionDenied                 an ACL forbids a command, key or channel
+        ├── StoreFull                        maxmemory is reached
+        └── KeyConflict                      a key of ours holds a value of another type
+
+Rules: timeouts are also the builtin ``TimeoutError`` and connection errors the builtin
+``ConnectionError``; a message says what happened, to what, and what to do about it. redis-py's own
+exceptions never reach a user: ``_core/recovery.py`` sorts them into this tree, in one table.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationFailed",
+    "CommandRefused",
+    "ConfigurationError",
+    "DecodeError",
+    "EncodeError",
+    "KeyConflict",
+    "NoResponders",
+    "OutcomeUnknown",
+    "PayloadMismatch",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "RedisToolkitError",
+    "RemoteError",
+    "RequestTimeout",
+    "ServerUnreachable",
+    "StoreFull",
+    "WorkersFailed",
+]
+
+
+class RedisToolkitError(Exception):
+    """The root of all errors of redis_toolkit."""
+
+
+class ConfigurationError(RedisToolkitError, ValueError):
+    """A registration, an option or a URL that cannot work; raised before anything is sent."""
+
+
+class EncodeError(RedisToolkitError, ValueError):
+    """The codec cannot write this payload. Nothing was sent."""
+
+
+class PayloadTooLarge(EncodeError):
+    """The encoded payload is over the size limit. Nothing was sent."""
+
+
+class DecodeError(RedisToolkitError, ValueError):
+    """These bytes are not what the codec reads."""
+
+
+class PayloadMismatch(RedisToolkitError, ValueError):
+    """The payload does not fit the parameters of the handler."""
+
+
+class RemoteError(RedisToolkitError):
+    """The handler that answered a request raised an exception.
+
+    Attributes:
+        type: name of the remote exception's class, such as ``"KeyError"``.
+        message: its text.
+        traceback: the remote traceback as text, or None unless the serving app was built with
+            ``send_tracebacks=True``.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str | None = None) -> None:
+        super().__init__(type, message, traceback)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        text = f"{self.type}: {self.message}"
+        return f"{text}\n\nRemote traceback:\n{self.traceback}" if self.traceback else text
+
+
+class RequestTimeout(RedisToolkitError, TimeoutError):
+    """No answer arrived by the deadline of a request. The handler may still be running."""
+
+
+class NoResponders(RequestTimeout):
+    """Nobody serves the channel of a request. It was not sent to anyone."""
+
+
+class ServerUnreachable(RedisToolkitError, ConnectionError):
+    """No connection to the server. Nothing of this operation was executed."""
+
+
+class AuthenticationFailed(ServerUnreachable):
+    """The server refused the user or the password."""
+
+
+class OutcomeUnknown(ServerUnreachable):
+    """The connection was cut after the command had been sent: it was executed, or it was not."""
+
+
+class WorkersFailed(RedisToolkitError):
+    """No worker process could be started: each ended before it was ready."""
+
+
+class CommandRefused(RedisToolkitError):
+    """The server answered a command with an error."""
+
+
+class PermissionDenied(CommandRefused):
+    """The user of this connection may not run a command, or not on this key or channel."""
+
+
+class StoreFull(CommandRefused):
+    """The server reached its memory limit (``maxmemory``) and refuses writes."""
+
+
+class KeyConflict(CommandRefused):
+    """A key of redis_toolkit holds a value of another type: something else wrote to it."""

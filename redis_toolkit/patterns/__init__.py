@@ -1,0 +1,7 @@
+"""Ready-made patterns on top of `App`."""
+
+from __future__ import annotations
+
+from redis_toolkit.patterns.request_response import RequestResponse
+
+__all__ = ["RequestResponse"]

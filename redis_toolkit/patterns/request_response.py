@@ -1,0 +1,158 @@
+"""`RequestResponse`: ask on a channel and get a response, also from a plain Pub/Sub subscriber.
+
+Rules:
+
+- A channel that an app serves is asked as `App.request` does: one worker answers, errors come back.
+- Otherwise the request is published as ``{"id", "response_channel", "data"}``, and the first message on
+  ``response_channel`` is the response, as it is. One subscription serves all calls of an instance.
+- Nobody there at all is said at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from redis_toolkit.app import App
+from redis_toolkit.binding import Binding
+from redis_toolkit.errors import NoResponders, RequestTimeout
+from redis_toolkit.message import ExactChannel, Message
+from redis_toolkit.patterns.running import Running, sibling
+
+__all__ = ["RequestResponse"]
+
+logger = logging.getLogger("redis_toolkit")
+
+
+class RequestResponse:
+    """Requests on one channel.
+
+    Args:
+        channel: exact name.
+        app: whose server and codec are used; or
+        url: the server; see `App`.
+
+    Example:
+        ::
+
+            prices = RequestResponse("prices")
+            with prices.serve(lambda item: {"price": 3}):
+                print(prices.send_request("tea", timeout=2))
+    """
+
+    def __init__(self, channel: str = "requests", *, app: App | None = None, url: str | None = None) -> None:
+        self.channel = ExactChannel(channel)
+        self._app = sibling(app, url)
+        self._answers: dict[str, queue.SimpleQueue[Any]] = {}
+        self._listener: App | None = None
+        self._prefix = f"responses:{secrets.token_hex(8)}"
+        self._lock = threading.Lock()
+
+    def send_request(self, request_data: Any, timeout: float = 5) -> Any:
+        """Ask, and return the response.
+
+        Args:
+            request_data: the payload.
+            timeout: seconds to wait for the response.
+
+        Raises:
+            RequestTimeout: none came in time; a builtin ``TimeoutError``.
+            NoResponders: nobody serves or hears the channel; also a ``TimeoutError``, at once.
+            RemoteError: the app that serves the channel raised.
+            OutcomeUnknown: the connection was cut meanwhile.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            return self._app.request(self.channel, request_data, timeout=timeout)
+        except NoResponders:
+            return self._ask_plain(request_data, deadline)
+
+    def serve(self, handler: Callable[..., Any]) -> Running:
+        """Answer requests with a handler, in the background; returns once they can be sent.
+
+        Args:
+            handler: called with the payload; parameters as in `App.on`. What it returns is the response.
+
+        Plain requests, published as this module's rules say, are answered too: by a message on their
+        ``response_channel`` with the return value, or with ``{"id", "error": {"type", "message"}}``.
+        They reach every instance that serves, as Pub/Sub does.
+        """
+        app = self._app.sibling()
+        app.on(self.channel, events=False)(handler)
+        app.on(self.channel, requests=False)(_PlainServer(app, Binding(handler, app)).answer)
+        app.start()
+        return Running(app)
+
+    def stop(self) -> None:
+        """Close the subscription for responses. May be called again."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
+
+    cleanup = stop
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ask_plain(self, data: Any, deadline: float) -> Any:
+        self._listen()
+        request_id = secrets.token_hex(8)
+        response_channel = f"{self._prefix}:{request_id}"
+        answers = self._answers[response_channel] = queue.SimpleQueue()
+        try:
+            request = {"id": request_id, "response_channel": response_channel, "data": data}
+            if self._app.publish(self.channel, request) == 0:
+                raise NoResponders(f"nobody serves or hears {str(self.channel)!r}: start a server for it first")
+            return answers.get(timeout=max(deadline - time.monotonic(), 0.001))
+        except queue.Empty:
+            raise RequestTimeout(f"no response to request {request_id} on {str(self.channel)!r} by the deadline") from None
+        finally:
+            del self._answers[response_channel]
+
+    def _listen(self) -> None:
+        with self._lock:
+            if self._listener is not None:
+                return
+            listener = self._app.sibling()
+            listener.on(f"{self._prefix}:*")(self._take)
+            listener.start()
+            self._listener = listener
+
+    def _take(self, data: Any, channel: str) -> None:
+        answers = self._answers.get(channel)
+        if answers is not None:
+            answers.put(data)
+
+
+class _PlainServer:
+    """Answers requests that were published instead of sent."""
+
+    def __init__(self, app: App, binding: Binding) -> None:
+        self._app = app
+        self._binding = binding
+
+    def answer(self, message: Message) -> None:
+        request = message.data
+        if not isinstance(request, dict) or not isinstance(request.get("response_channel"), str) or "data" not in request:
+            logger.warning("ignored a message on %r that is no request: it lacks response_channel or data", message.channel)
+            return
+        try:
+            response = self._binding.call(Message(message.channel, request["data"], message.headers, str(request.get("id"))))
+        except Exception as error:
+            logger.warning("handler %s failed on a request on %r", self._binding.name, message.channel, exc_info=True)
+            response = {"id": request.get("id"), "error": {"type": type(error).__name__, "message": str(error)}}
+        self._app.publish(request["response_channel"], response)

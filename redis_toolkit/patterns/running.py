@@ -1,0 +1,41 @@
+"""What a pattern hands out for something that runs in the background."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from typing_extensions import Self
+
+from redis_toolkit.app import App
+
+__all__ = ["Running", "sibling"]
+
+
+class Running:
+    """Something that runs until `stop`; a context manager.
+
+    Args:
+        app: the started app that it runs on, its own.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def stop(self) -> None:
+        """Stop it; what is being handled gets to finish. May be called again."""
+        self._app.stop()
+
+    cleanup = stop
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def sibling(app: App | None, url: str | None) -> App:
+    """Return a new app on the server of another one, or of a URL: patterns start and stop their own."""
+    return app.sibling() if app is not None else App(url)

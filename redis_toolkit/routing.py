@@ -1,0 +1,176 @@
+"""Which handler hears what: the registrations of an app, and the tables made of them.
+
+Rules:
+
+- A handler is never given one live event twice, also when its names and globs overlap: its exact name
+  wins, else the first of its confirmed globs that matches.
+- A request on a channel is answered by one handler: an exact one, else one whose glob was registered
+  with ``requests=True``. Of several in one app, the first registered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis_toolkit.binding import Binding
+from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.globs import is_glob, matches
+from redis_toolkit.wire import Wire
+
+__all__ = ["Handler", "LiveTable", "Router", "checked_channel"]
+
+logger = logging.getLogger("redis_toolkit")
+
+
+def checked_channel(channel: object) -> str:
+    """Return a channel's name if it can be one.
+
+    Raises:
+        ConfigurationError: not text, empty, or text that has no UTF-8 form.
+    """
+    if not isinstance(channel, str):
+        raise ConfigurationError(f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}")
+    if not channel:
+        raise ConfigurationError("a channel needs a name, this one is empty")
+    try:
+        channel.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"the channel name {ascii(channel)[:80]} has no UTF-8 form: {error.reason}") from error
+    return channel
+
+
+@dataclass(eq=False, slots=True)
+class Handler:
+    """One registered handler.
+
+    Attributes:
+        binding: calls the function.
+        wire: reads its messages and writes its replies.
+        channels: exact names, in the order given.
+        globs: globs, in the order given.
+        concurrency: threads of its own, or None: one for live events, the app's pool for requests.
+        every_worker: whether each worker process hears its live events, instead of one of them.
+        events: whether it hears live events.
+        requests: whether it answers requests; None means: on its exact channels.
+    """
+
+    binding: Binding
+    wire: Wire
+    channels: tuple[str, ...]
+    globs: tuple[str, ...]
+    concurrency: int | None = None
+    every_worker: bool = False
+    events: bool = True
+    requests: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """How log lines and errors name it."""
+        return self.binding.name
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The exact names and globs whose requests it answers."""
+        exact = self.channels if self.requests is not False else ()
+        return (*exact, *(self.globs if self.requests else ()))
+
+
+class Router:
+    """The handlers of one app, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self.handlers: list[Handler] = []
+
+    def add(self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any) -> None:
+        """Register a handler for exact names and globs.
+
+        Raises:
+            ConfigurationError: no name, a bad name, or a signature that cannot be served.
+        """
+        if not names:
+            raise ConfigurationError('on() needs a channel: @app.on("orders")')
+        known = list(dict.fromkeys(checked_channel(name) for name in names))
+        globs = tuple(name for name in known if is_glob(name))
+        channels = tuple(name for name in known if not is_glob(name))
+        handler = Handler(Binding(function, app), wire, channels, globs, **options)
+        if not handler.events and not handler.answers:
+            raise ConfigurationError(f"handler {handler.name} would never be called: events=False and no requests")
+        self.handlers.append(handler)
+
+    def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
+        """Return who answers requests, by exact name or glob; logs those that are left out, unless quiet."""
+        table: dict[str, Handler] = {}
+        for handler in self.handlers:
+            for name in handler.answers:
+                first = table.setdefault(name, handler)
+                if first is not handler and not quiet:
+                    logger.warning(
+                        "requests on %r are answered by %s, registered first; %s hears its live events only",
+                        name,
+                        first.name,
+                        handler.name,
+                    )
+        return table
+
+
+@dataclass(slots=True)
+class LiveTable:
+    """Says which handlers get a message, given what is subscribed and confirmed on one connection.
+
+    Only its reader uses it. ``targets`` are any objects that stand for a handler's lane.
+    """
+
+    exact: dict[bytes, list[Any]] = field(default_factory=dict)
+    globs: dict[bytes, list[Any]] = field(default_factory=dict)
+    confirmed: dict[bytes, None] = field(default_factory=dict)
+    _confirmed_globs: dict[bytes, None] = field(default_factory=dict)
+    _choices: dict[tuple[bytes, bytes], list[Any]] = field(default_factory=dict)
+
+    CACHED = 10_000
+
+    def add(self, handler: Handler, target: Any) -> None:
+        """Add the names and globs of a handler."""
+        for name in handler.channels:
+            self.exact.setdefault(name.encode("utf-8"), []).append(target)
+        for glob in handler.globs:
+            self.globs.setdefault(glob.encode("utf-8"), []).append(target)
+
+    def confirm(self, name: bytes, *, glob: bool) -> None:
+        """Note that the server has confirmed a subscription."""
+        (self._confirmed_globs if glob else self.confirmed)[name] = None
+        self._choices.clear()
+
+    def reset(self) -> None:
+        """Forget every confirmation: the connection is gone."""
+        self.confirmed.clear()
+        self._confirmed_globs.clear()
+        self._choices.clear()
+
+    def is_confirmed(self, name: bytes, *, glob: bool) -> bool:
+        """Return whether a subscription is confirmed."""
+        return name in (self._confirmed_globs if glob else self.confirmed)
+
+    def of_channel(self, channel: bytes) -> list[Any]:
+        """Return who gets a message that came by the exact subscription of its channel."""
+        return self.exact.get(channel, [])
+
+    def of_glob(self, glob: bytes, channel: bytes) -> list[Any]:
+        """Return who gets a message that came by a glob: those for whom no other comes first."""
+        found = self._choices.get((glob, channel))
+        if found is None:
+            if len(self._choices) >= self.CACHED:
+                self._choices.clear()
+            found = [target for target in self.globs.get(glob, []) if self._comes_first(target, glob, channel)]
+            self._choices[glob, channel] = found
+        return found
+
+    def _comes_first(self, target: Any, glob: bytes, channel: bytes) -> bool:
+        if channel in self.confirmed and target in self.exact.get(channel, []):
+            return False
+        for other in self._confirmed_globs:
+            if target in self.globs.get(other, []) and matches(other, channel):
+                return other == glob
+        return True

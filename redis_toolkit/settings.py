@@ -1,0 +1,85 @@
+"""The numbers an app lives by, with their units, and where its URL comes from.
+
+Rules: durations are float seconds here and in the public API; whatever goes on the wire or into a
+script is int milliseconds and says so in its name (``_ms``). Nothing here reads the environment on
+import: `default_url` does, when an `App` is built.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+from redis_toolkit.errors import ConfigurationError
+
+__all__ = ["Options", "Settings", "default_url"]
+
+LOCAL_URL = "redis://localhost:6379/0"
+
+
+def default_url(environment: Mapping[str, str] | None = None) -> str:
+    """Return the URL of an app that names none: ``$REDIS_TOOLKIT_URL``, ``$REDIS_URL``, or localhost."""
+    environment = os.environ if environment is None else environment
+    return environment.get("REDIS_TOOLKIT_URL") or environment.get("REDIS_URL") or LOCAL_URL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits and durations of one app. The defaults are those the documentation promises.
+
+    Args:
+        connect_timeout: seconds to reach the server and log in.
+        command_timeout: seconds that one publish or other short operation may take in all,
+            reconnecting included.
+        reconnect_cap: seconds that a reconnecting reader waits at most between two attempts.
+        ping_interval: seconds of silence after which a subscribed connection is asked for a sign of
+            life, and seconds that it then has to give one.
+        block: seconds that one blocking claim waits on the server.
+        lease: seconds that a server of requests counts as alive after its last heartbeat.
+        grace: seconds that running handlers get to finish when the app stops.
+        concurrency: threads per process for requests.
+        max_payload: bytes of one encoded message.
+        lane_messages: messages that may wait for one live handler.
+        lane_bytes: bytes that may wait for one live handler.
+        send_tracebacks: whether an error reply carries the handler's traceback.
+    """
+
+    connect_timeout: float = 5.0
+    command_timeout: float = 5.0
+    reconnect_cap: float = 5.0
+    ping_interval: float = 4.0
+    block: float = 2.0
+    lease: float = 10.0
+    grace: float = 10.0
+    concurrency: int = 8
+    max_payload: int = 1024 * 1024
+    lane_messages: int = 524_288
+    lane_bytes: int = 128 * 1024 * 1024
+    send_tracebacks: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name == "send_tracebacks":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(f"{name}={value!r} must be a number greater than 0")
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Settings` as keyword arguments of an `App`; each is described there."""
+
+    connect_timeout: float
+    command_timeout: float
+    reconnect_cap: float
+    ping_interval: float
+    block: float
+    lease: float
+    grace: float
+    concurrency: int
+    max_payload: int
+    lane_messages: int
+    lane_bytes: int
+    send_tracebacks: bool

@@ -1,0 +1,160 @@
+"""`RedisToolkit`: the small front door, for a script that only wants to hear and say something.
+
+Rules: building one without channels opens nothing; instances with one URL share a pool; an error in
+the message handler is logged and the subscription goes on; it lives until `RedisToolkit.cleanup`, also
+when nobody keeps a reference to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from redis_toolkit.app import App
+from redis_toolkit.binding import handler_name
+from redis_toolkit.codecs import Codec
+from redis_toolkit.errors import ConfigurationError
+
+__all__ = ["RedisOptions", "RedisToolkit"]
+
+logger = logging.getLogger("redis_toolkit")
+
+_living: set[RedisToolkit] = set()
+"""Subscribed toolkits: the reference that keeps one alive when its owner drops it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """How a `RedisToolkit` behaves.
+
+    Args:
+        subscriber_retry_delay: seconds that reconnecting waits at most between two attempts.
+        is_logger_info: whether subscriptions and publishes are logged at level INFO.
+    """
+
+    subscriber_retry_delay: float = 5.0
+    is_logger_info: bool = True
+
+
+class RedisToolkit:
+    """Hear channels in the background, and publish.
+
+    Args:
+        channels: names and globs to subscribe to; a single str is one channel.
+        message_handler: called as ``message_handler(channel, data)`` on a background thread, one message
+            at a time and in order.
+        options: reconnect delay and logging.
+        url: the server; see `App`.
+        redis: a redis-py client whose server and login are used instead.
+        codec: ``"json"``, ``"msgpack"``, ``"text"`` or your own. Anything that it cannot read is dropped
+            with a log line.
+
+    Returns once every subscription is confirmed: a publish right after it is received.
+
+    Raises:
+        ConfigurationError: channels without a handler, or the other way round, or a bad option.
+        ServerUnreachable: the server cannot be reached. (Without channels, `publisher` says so.)
+
+    Example:
+        ::
+
+            toolkit = RedisToolkit(["news", "user:*"], lambda channel, data: print(channel, data))
+            RedisToolkit().publisher("news", {"title": "hello"})
+            toolkit.wait()
+    """
+
+    def __init__(
+        self,
+        channels: str | Sequence[str] | None = None,
+        message_handler: Callable[[str, Any], Any] | None = None,
+        options: RedisOptions | None = None,
+        *,
+        url: str | None = None,
+        redis: Any = None,
+        codec: str | Codec = "json",
+    ) -> None:
+        self._options = options or RedisOptions()
+        names = [channels] if isinstance(channels, str) else list(channels or ())
+        if bool(names) != (message_handler is not None):
+            missing = "message_handler" if names else "channels"
+            raise ConfigurationError(f"RedisToolkit needs channels and message_handler together: {missing} is missing")
+        self._app = App(url, redis=redis, codec=codec, reconnect_cap=self._options.subscriber_retry_delay)
+        self._ended = threading.Event()
+        if message_handler is None:
+            return
+        if not callable(message_handler):
+            raise ConfigurationError(f"message_handler={message_handler!r} cannot be called")
+        self._subscribe(names, message_handler)
+
+    def publisher(self, channel: str, data: Any) -> int:
+        """Publish a payload (``PUBLISH``); returns the number of receivers.
+
+        Raises:
+            EncodeError: the payload cannot be written. Nothing was sent.
+            ServerUnreachable: no connection. Nothing was sent.
+            OutcomeUnknown: the connection was cut while it was on its way.
+        """
+        receivers = self._app.publish(channel, data)
+        self._info("published to %r: %d receivers", channel, receivers)
+        return receivers
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until `cleanup` is called, as its thread does not keep a script alive.
+
+        Args:
+            timeout: seconds to wait at most; None means for ever.
+
+        Returns:
+            Whether it has been cleaned up.
+        """
+        return self._ended.wait(timeout)
+
+    def health_check(self) -> bool:
+        """Return whether the server answers PING and every subscription is confirmed."""
+        return self._app.health_check()
+
+    def cleanup(self) -> None:
+        """Unsubscribe and stop; handlers that are running get to finish. May be called again."""
+        _living.discard(self)
+        self._app.stop()
+        self._ended.set()
+
+    stop = cleanup
+
+    @property
+    def client(self) -> Any:
+        """The redis-py client of its pool; replies are bytes."""
+        return self._app.client
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return self._app.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+    def _subscribe(self, names: Sequence[str], message_handler: Callable[[str, Any], Any]) -> None:
+        def handle(data: Any, /, channel: str) -> None:
+            message_handler(channel, data)
+
+        handle.__qualname__ = handler_name(message_handler)
+        self._app.on(*names, requests=False)(handle)
+        self._app.start()
+        _living.add(self)
+        self._info("subscribed to %s", ", ".join(map(repr, names)))
+
+    def _info(self, text: str, *values: object) -> None:
+        if self._options.is_logger_info:
+            logger.info(text, *values)

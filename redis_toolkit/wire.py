@@ -1,0 +1,304 @@
+"""What travels: bare payloads, and envelopes around them. This is wire format.
+
+Rules:
+
+- A live event without headers is the bare payload in the sender's codec. With headers, or when the
+  payload is itself a map with a field ``rt`` and so could be mistaken, it is an envelope marked
+  ``"rt": 1``.
+- Requests and replies are always envelopes: maps with plain field names. Unknown fields are ignored.
+- The JSON codec writes JSON envelopes with the payload in place, the msgpack codec msgpack ones. Any
+  other codec writes a msgpack envelope whose ``data`` holds the codec's bytes and whose ``codec``
+  field names it.
+- A reader tells them apart by the first byte: >= 0x80 is msgpack, any other JSON. A body of one byte
+  (a small number, say) is in the reader's own codec.
+- Whatever cannot be read is one `DecodeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
+from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError
+from redis_toolkit.keys import is_reply_key
+from redis_toolkit.message import Headers
+
+__all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire"]
+
+_JSON = JSONCodec()
+_MSGPACK = MsgpackCodec()
+_OPAQUE_MARK = b"\xa2rt\x01"
+"""How a msgpack envelope of a live event goes on after its first byte: the field ``rt`` with 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingRequest:
+    """A request as its server reads it. ``channel`` is set when a glob's list carried it."""
+
+    id: str
+    reply_to: str | None
+    data: Any
+    headers: Headers
+    channel: str | None
+    spread: bool
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as its caller reads it: the handler's return value, or the error it ended with."""
+
+    id: str
+    data: Any = None
+    error: RemoteError | None = None
+
+
+class UnreadableEnvelope(DecodeError):
+    """An envelope whose payload cannot be read, though its id can: it is known whose it is."""
+
+    def __init__(self, reason: str, id: str, reply_to: str | None = None) -> None:
+        super().__init__(reason)
+        self.id = id
+        self.reply_to = reply_to
+
+
+class Wire:
+    """Writes and reads bodies with one codec, within one size limit.
+
+    Args:
+        codec: how payloads are written, and how opaque ones are read.
+        max_payload: bytes that one body may have, written or read.
+    """
+
+    def __init__(self, codec: Codec, max_payload: int) -> None:
+        self.codec = codec
+        self.max_payload = max_payload
+        self._native: JSONCodec | MsgpackCodec | None = codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def live(self, data: Any, headers: Mapping[str, str] | None = None) -> bytes:
+        """Return the body of a live event.
+
+        Raises:
+            EncodeError: the codec cannot write the payload, or a header is not text.
+            PayloadTooLarge: the body is over the limit.
+        """
+        if headers or (self._native is not None and isinstance(data, Mapping) and "rt" in data):
+            fields: dict[str, Any] = {"rt": 1}
+            return self._envelope(fields, data, headers)
+        return self._within_limit(self._encode(data))
+
+    def request(
+        self,
+        request_id: str,
+        reply_to: str,
+        data: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        channel: str | None = None,
+        spread: bool = False,
+        attempt: int = 1,
+    ) -> bytes:
+        """Return the envelope of a request; raises as `live` does."""
+        fields: dict[str, Any] = {"id": request_id, "reply_to": reply_to}
+        if channel is not None:
+            fields["channel"] = channel
+        if spread:
+            fields["spread"] = True
+        if attempt > 1:
+            fields["attempt"] = attempt
+        return self._envelope(fields, data, headers)
+
+    def reply(self, request_id: str, data: Any) -> bytes:
+        """Return the envelope of a handler's return value; raises as `live` does."""
+        return self._envelope({"id": request_id}, data, None)
+
+    def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
+        """Return the envelope of a handler's exception, shortened when it would be over the limit."""
+        room = max(self.max_payload // 8, 64)
+        fields = {"type": type(error).__name__, "message": _text(error)[:room]}
+        if traceback:
+            fields["traceback"] = _utf8(traceback[-room:])
+        native = self._native or _MSGPACK
+        return native.encode({"id": request_id, "error": fields})
+
+    def _envelope(self, fields: dict[str, Any], data: Any, headers: Mapping[str, str] | None) -> bytes:
+        if headers:
+            fields["headers"] = _checked_headers(headers)
+        if self._native is not None:
+            fields["data"] = data
+            return self._within_limit(self._native.encode(fields))
+        fields["codec"] = codec_name(self.codec)
+        fields["data"] = self._encode(data)
+        return self._within_limit(_MSGPACK.encode(fields))
+
+    def _encode(self, data: Any) -> bytes:
+        if self._native is not None:
+            return self._native.encode(data)
+        try:
+            body = self.codec.encode(data)
+        except EncodeError:
+            raise
+        except Exception as error:
+            raise EncodeError(f"codec {codec_name(self.codec)!r} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(body, bytes):
+            raise EncodeError(f"codec {codec_name(self.codec)!r} returned {type(body).__name__}, not bytes")
+        return body
+
+    def _within_limit(self, body: bytes) -> bytes:
+        if len(body) > self.max_payload:
+            raise PayloadTooLarge(
+                f"this message has {len(body):,} bytes and the limit is {self.max_payload:,}: "
+                "send a reference to the data instead, or raise max_payload= on both sides"
+            )
+        return body
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def read_live(self, body: bytes) -> tuple[Any, Headers]:
+        """Return payload and headers of a live event.
+
+        Raises:
+            DecodeError: the body is not what the codec reads, or is over the limit.
+        """
+        self._refuse_oversize(body)
+        if self._native is None:
+            if not (b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK):
+                return self._decode(body), Headers()
+            value: Any = _MSGPACK.decode(body)
+        else:
+            value = self._read_native(body)
+        if isinstance(value, dict) and type(value.get("rt")) is int and "data" in value:
+            if value["rt"] != 1:
+                raise DecodeError(f"an envelope of version {value['rt']}, this reader knows 1: update it first")
+            return self._payload(value), _read_headers(value)
+        return value, Headers()
+
+    def read_request(self, body: bytes) -> IncomingRequest:
+        """Return the request in an envelope.
+
+        Raises:
+            UnreadableEnvelope: its id and address can be read and the rest cannot, so that the caller
+                can be told.
+            DecodeError: not even those.
+        """
+        self._refuse_oversize(body)
+        fields = self._read_native(body)
+        if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
+            raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
+        reply_to = fields.get("reply_to")
+        if reply_to is not None and not (isinstance(reply_to, str) and is_reply_key(reply_to)):
+            raise DecodeError(f"reply_to={start_of(str(reply_to).encode(errors='replace'))} is not a reply key")
+        try:
+            return self._request_of(fields, reply_to)
+        except DecodeError as error:
+            raise UnreadableEnvelope(str(error), fields["id"], reply_to) from error
+
+    def _request_of(self, fields: dict[str, Any], reply_to: str | None) -> IncomingRequest:
+        if "data" not in fields:
+            raise DecodeError("the request has no field 'data'")
+        channel, attempt = fields.get("channel"), fields.get("attempt", 1)
+        if channel is not None and not isinstance(channel, str):
+            raise DecodeError("the field 'channel' of the request is not text")
+        if type(attempt) is not int:
+            raise DecodeError("the field 'attempt' of the request is not a whole number")
+        return IncomingRequest(
+            id=fields["id"],
+            reply_to=reply_to,
+            data=self._payload(fields),
+            headers=_read_headers(fields),
+            channel=channel,
+            spread=fields.get("spread") is True,
+            attempt=attempt,
+        )
+
+    def read_reply(self, body: bytes) -> Reply:
+        """Return the reply in an envelope.
+
+        Raises:
+            UnreadableEnvelope: its payload cannot be read.
+            DecodeError: it is none.
+        """
+        self._refuse_oversize(body)
+        fields = self._read_native(body)
+        if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
+            raise DecodeError(f"a reply is a map with a text field 'id', this starts with {start_of(body)}")
+        error = fields.get("error")
+        if error is None:
+            try:
+                return Reply(fields["id"], self._payload(fields))
+            except DecodeError as failure:
+                raise UnreadableEnvelope(str(failure), fields["id"]) from failure
+        if not isinstance(error, dict):
+            raise DecodeError("the field 'error' of the reply is not a map")
+        traceback = error.get("traceback")
+        remote = RemoteError(
+            str(error.get("type", "Error")),
+            str(error.get("message", "")),
+            None if traceback is None else str(traceback),
+        )
+        return Reply(fields["id"], None, remote)
+
+    def _read_native(self, body: bytes) -> Any:
+        if len(body) == 1:
+            return (self._native or _JSON).decode(body)
+        return (_MSGPACK if body[:1] >= b"\x80" else _JSON).decode(body)
+
+    def _payload(self, fields: dict[str, Any]) -> Any:
+        data, name = fields.get("data"), fields.get("codec")
+        if name is None:
+            return data
+        if not isinstance(data, bytes):
+            raise DecodeError(f"the payload of codec {name!r} is not binary")
+        if name != codec_name(self.codec):
+            raise DecodeError(f"the payload is in codec {name!r}, this reader has {codec_name(self.codec)!r}")
+        return self._decode(data)
+
+    def _decode(self, body: bytes) -> Any:
+        try:
+            return self.codec.decode(body)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(
+                f"codec {codec_name(self.codec)!r} failed on {start_of(body)}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _refuse_oversize(self, body: bytes) -> None:
+        if len(body) > self.max_payload:
+            raise DecodeError(f"a message of {len(body):,} bytes, the limit is {self.max_payload:,} (max_payload=)")
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
+    return dict(headers)
+
+
+def _read_headers(fields: dict[str, Any]) -> Headers:
+    headers = fields.get("headers")
+    if headers is None:
+        return Headers()
+    if not isinstance(headers, dict) or not all(
+        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
+    ):
+        raise DecodeError("the field 'headers' is not a map of text to text")
+    return Headers(headers)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, RemoteError):
+        return _utf8(f"{error.type}: {error.message}")
+    try:
+        return _utf8(str(error))
+    except Exception as failure:
+        return f"(its text cannot be shown: {type(failure).__name__})"
+
+
+def _utf8(text: str) -> str:
+    """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

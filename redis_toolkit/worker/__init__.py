@@ -1,0 +1,1 @@
+"""Worker processes and what runs inside them. Nothing here is public."""

@@ -1,0 +1,115 @@
+"""Answers one request: from its bytes to the bytes of its reply, around one call of the handler.
+
+Rules:
+
+- Whatever the bytes or the handler do, the caller gets an answer if it can be known who that is.
+- An expired request is dropped, not executed: its caller has gone.
+- No I/O here: engines claim and deliver.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+
+from redis_toolkit.codecs import start_of
+from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
+from redis_toolkit.message import Message
+from redis_toolkit.routing import Handler
+from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
+from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.heartbeat import ServerClock
+
+__all__ = ["Answerer"]
+
+logger = logging.getLogger("redis_toolkit")
+
+
+class Answerer:
+    """Answers the requests of one list with one handler.
+
+    Args:
+        name: the exact channel or the glob whose list it is.
+        handler: who answers.
+        clock: the server's clock, for expiries.
+        counters: where expired, failed and unreadable requests are counted.
+        send_tracebacks: whether an error reply has the handler's traceback.
+
+    Attributes:
+        expected: seconds that a request takes, by experience; None before the first.
+    """
+
+    def __init__(
+        self, name: str, handler: Handler, clock: ServerClock, counters: Counters, *, send_tracebacks: bool
+    ) -> None:
+        self.name = name
+        self.handler = handler
+        self.expected: float | None = None
+        self._pattern = name if name in handler.globs else None
+        self._clock = clock
+        self._counters = counters
+        self._send_tracebacks = send_tracebacks
+
+    def batch(self, seconds: float, quick: float, most: int) -> int:
+        """Return how many more requests fit into ``seconds`` of quick work; 0 when it is not quick."""
+        if self.expected is None or self.expected > quick:
+            return 0
+        return min(int(seconds / max(self.expected, 1e-6)), most)
+
+    def answer(self, item: bytes) -> tuple[str, bytes] | None:
+        """Return where the reply goes and its body; None when nobody waits for one.
+
+        Args:
+            item: ``<expiry ms> <envelope>``, as it stood in the list. An expiry of 0 means none.
+        """
+        stamp, _, body = item.partition(b" ")
+        if not stamp.isdigit():
+            self._counters.add("undecodable")
+            logger.warning("dropped from the requests of %r: no expiry in front of %s", self.name, start_of(item))
+            return None
+        expiry_ms = int(stamp[:20])
+        if expiry_ms and self._clock.has_passed(expiry_ms):
+            self._counters.add("expired")
+            return None
+        wire = self.handler.wire
+        try:
+            request = wire.read_request(body)
+        except UnreadableEnvelope as error:
+            self._counters.add("undecodable")
+            return (error.reply_to, wire.error_reply(error.id, DecodeError(str(error)))) if error.reply_to else None
+        except DecodeError as error:
+            self._counters.add("undecodable")
+            logger.warning("dropped from the requests of %r: %s", self.name, error)
+            return None
+        reply = self._reply(request)
+        return (request.reply_to, reply) if request.reply_to else None
+
+    def _reply(self, request: IncomingRequest) -> bytes:
+        wire = self.handler.wire
+        channel = request.channel or self.name
+        message = Message(channel, request.data, request.headers, request.id, self._pattern, request.attempt)
+        started = time.perf_counter()
+        try:
+            result = self.handler.binding.call(message, spread=request.spread)
+        except PayloadMismatch as error:
+            self._counters.add("mismatched")
+            return wire.error_reply(request.id, error)
+        except BaseException as error:
+            self._counters.add("failed")
+            logger.warning("handler %s failed on a request on %r", self.handler.name, channel, exc_info=True)
+            trace = traceback.format_exc() if self._send_tracebacks else None
+            return wire.error_reply(request.id, error, trace)
+        finally:
+            self._learn(time.perf_counter() - started)
+        try:
+            return wire.reply(request.id, result)
+        except EncodeError as error:
+            self._counters.add("failed")
+            logger.warning("handler %s returned what cannot be sent: %s", self.handler.name, error)
+            return wire.error_reply(request.id, error)
+
+    def _learn(self, seconds: float) -> None:
+        """Follow a longer duration at once and a shorter one slowly: a mistake upwards costs less."""
+        known = self.expected
+        self.expected = seconds if known is None or seconds > known else known + (seconds - known) * 0.2

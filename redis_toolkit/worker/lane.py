@@ -1,0 +1,154 @@
+"""A lane: the messages that wait for one live handler, and the threads that run it.
+
+Rules:
+
+- Putting a message never waits: the reader of the connection must go on, or the server cuts it off.
+- A full lane drops its oldest message. One episode of overflow, until the lane is half empty again, is
+  reported once, with how many were dropped.
+- With one thread, the default, messages are handled one at a time and in order. The thread starts
+  with the first message: a lane that is never used costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from redis_toolkit.errors import DecodeError, PayloadMismatch
+from redis_toolkit.message import Gap, Message
+from redis_toolkit.routing import Handler
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.counters import Counters
+
+__all__ = ["Lane"]
+
+logger = logging.getLogger("redis_toolkit")
+
+BATCH = 256
+"""Messages taken at once from the waiting ones: fewer wake-ups under load."""
+
+Item = tuple[bytes, bytes | None, bytes]
+"""Channel, glob (None for an exact subscription) and body, as they came."""
+
+
+class Lane:
+    """The waiting messages of one handler.
+
+    Args:
+        handler: who gets them.
+        settings: how many, and how many bytes, may wait.
+        report: called with the `Gap` of each episode of overflow.
+        counters: where dropped and unreadable messages are counted.
+    """
+
+    def __init__(
+        self, handler: Handler, settings: Settings, report: Callable[[Gap], None], counters: Counters
+    ) -> None:
+        self.handler = handler
+        self.active = True
+        self._max_messages = settings.lane_messages
+        self._max_bytes = settings.lane_bytes
+        self._report = report
+        self._counters = counters
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._waiting = 0
+        self._running = 0
+        self._dropped = 0
+        self._overflowing_since = 0.0
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def put(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        """Add a message; the reader's part. Drops the oldest when the lane is full."""
+        if not self.active:
+            return
+        with self._changed:
+            self._items.append((channel, glob, body))
+            self._bytes += len(body)
+            if len(self._items) > self._max_messages or self._bytes > self._max_bytes:
+                self._drop()
+            if self._waiting:
+                self._changed.notify()
+            elif len(self._threads) < (self.handler.concurrency or 1):
+                self._start_thread()
+
+    def stop(self, deadline: float) -> bool:
+        """Let what waits be handled until ``deadline`` (monotonic); returns whether all of it was."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            done = self._changed.wait_for(
+                lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
+            )
+            self._items.clear()
+            self._changed.notify_all()
+        return done
+
+    def _start_thread(self) -> None:
+        name = f"rt-lane-{self.handler.name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _drop(self) -> None:
+        if not self._dropped:
+            self._overflowing_since = time.time()
+        while len(self._items) > self._max_messages or self._bytes > self._max_bytes:
+            self._bytes -= len(self._items.popleft()[2])
+            self._dropped += 1
+
+    def _work(self) -> None:
+        while True:
+            batch, gap = self._take()
+            if gap is not None:
+                self._counters.add("overflowed", gap.dropped or 0)
+                self._report(gap)
+            if not batch:
+                return
+            for item in batch:
+                self._handle(*item)
+            with self._changed:
+                self._running -= 1
+                if self._stopping:
+                    self._changed.notify_all()
+
+    def _take(self) -> tuple[list[Item], Gap | None]:
+        """Wait for messages and take some; none means that the lane has stopped."""
+        with self._changed:
+            while not self._items and not self._stopping:
+                self._waiting += 1
+                self._changed.wait()
+                self._waiting -= 1
+            share = BATCH if (self.handler.concurrency or 1) == 1 else 1
+            batch = [self._items.popleft() for _ in range(min(share, len(self._items)))]
+            self._bytes -= sum(len(item[2]) for item in batch)
+            self._running += bool(batch)
+            gap = None
+            if self._dropped and len(self._items) * 2 <= self._max_messages and self._bytes * 2 <= self._max_bytes:
+                names = (*self.handler.channels, *self.handler.globs)
+                reason = f"handler {self.handler.name} was too slow: its lane overflowed"
+                gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)
+                self._dropped = 0
+            return batch, gap
+
+    def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        handler = self.handler
+        name = channel.decode("utf-8", "backslashreplace")
+        try:
+            data, headers = handler.wire.read_live(body)
+            pattern = None if glob is None else glob.decode("utf-8", "backslashreplace")
+            handler.binding.call(Message(name, data, headers, pattern=pattern))
+        except DecodeError as error:
+            self._counters.add("undecodable")
+            logger.warning("dropped a message on %r: %s", name, error)
+        except PayloadMismatch as error:
+            self._counters.add("mismatched")
+            logger.warning("dropped a message on %r: %s", name, error)
+        except BaseException:
+            self._counters.add("failed")
+            logger.exception("handler %s failed on a message on %r", handler.name, name)

@@ -1,0 +1,250 @@
+"""The listener: one subscribed connection of a process, and the one thread that reads it.
+
+Rules:
+
+- It is ready only when the server has confirmed every subscription.
+- The reader never waits for a handler: it puts messages into lanes.
+- Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
+  as long again the connection is given up.
+- An interruption is reported once, as one `Gap`, when everything is confirmed again.
+- Exact names are subscribed before globs, so that a handler's primary subscription is the first one
+  that is confirmed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from redis_toolkit._core.connection import Connections, Link
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.recovery import Failed, Fate, reconnecting, sort
+from redis_toolkit.errors import OutcomeUnknown
+from redis_toolkit.message import Gap
+from redis_toolkit.routing import LiveTable
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.lane import Lane
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger("redis_toolkit")
+
+CHUNK = 500
+"""Names per SUBSCRIBE command."""
+
+
+class Listener:
+    """Hears live events for the lanes of one process, and shows the server that it serves channels.
+
+    Args:
+        connections: where its connection comes from.
+        settings: ping interval and reconnect cap.
+        lanes: who gets messages. Those of handlers with ``every_worker`` always, the others only
+            while this process has the listener role.
+        presence: internal channels that it stays subscribed to; nothing is published there.
+        report: called with each `Gap`.
+        listening: whether it has the listener role from the start.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        settings: Settings,
+        lanes: Sequence[Lane],
+        presence: Sequence[str],
+        report: Callable[[Gap], None],
+        *,
+        listening: bool,
+    ) -> None:
+        self._connections = connections
+        self._settings = settings
+        self._lanes = lanes
+        self._presence = presence
+        self._report = report
+        self._listening = listening
+        self._table = LiveTable()
+        for lane in lanes:
+            self._table.add(lane.handler, lane)
+            lane.active = listening or lane.handler.every_worker
+        self._link: Link | None = None
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._failure: Failed | None = None
+        self._gap: tuple[float, str] | None = None
+        self._heard = time.time()
+        self._thread = threading.Thread(target=self._run, name="rt-listener", daemon=True)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every subscription is confirmed and the connection is not known to be lost."""
+        return self._ready.is_set() and self._failure is None and not self._stopping.is_set()
+
+    def start(self) -> None:
+        """Subscribe; returns when every subscription is confirmed.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses a subscription.
+        """
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure.error from self._failure.__cause__
+
+    def listen(self, since: float | None, reason: str) -> None:
+        """Take the listener role; what was missed since ``since`` is reported as a gap."""
+        with self._lock:
+            if self._listening:
+                return
+            self._listening = True
+            if since is not None:
+                self._gap = (since, reason)
+            for lane in self._lanes:
+                lane.active = True
+            self._ready.clear()
+            link = self._link
+            if link is not None:
+                try:
+                    link.send([*self._subscriptions(), ("PING",)])
+                except Failed:
+                    return  # the reader notices as well, and subscribes anew
+
+    def stop(self) -> None:
+        """Unsubscribe and end the thread. Messages that have arrived are in their lanes."""
+        self._stopping.set()
+        with self._lock:
+            link = self._link
+            if link is not None:
+                try:
+                    link.send([("UNSUBSCRIBE",), ("PUNSUBSCRIBE",), ("PING",)])
+                except Failed:
+                    link.close()
+        self._thread.join(timeout=self._settings.ping_interval)
+        if link is not None and self._thread.is_alive():
+            link.close()
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._connect()
+            self._read(first=True)
+        except Failed as failure:
+            if not self._ready.is_set():
+                self._failure = failure
+                self._ready.set()
+                return
+            self._lose(failure)
+        while not self._stopping.is_set():
+            try:
+                reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(self._connect)
+                self._read()
+            except Failed as failure:
+                self._lose(failure)
+        self._close()
+
+    def _connect(self) -> None:
+        if self._stopping.is_set():
+            return
+        link = self._connections.dedicated()
+        with self._lock:
+            self._table.reset()
+            self._link = link
+            link.send([*self._subscriptions(), ("PING",)])
+
+    def _read(self, *, first: bool = False) -> None:
+        """Read until the connection is lost (`Failed`), or until stopped."""
+        link, interval, asked = self._link, self._settings.ping_interval, False
+        if link is None:
+            return
+        exact, of_glob = self._table.exact, self._table.of_glob
+        while True:
+            reply = link.poll(interval)
+            if reply is None:
+                if asked:
+                    raise Failed(Fate.UNKNOWN, OutcomeUnknown(f"{link.where} gave no sign of life for {2 * interval:g} s"))
+                asked = True
+                link.send([("PING",)])
+                continue
+            asked = False
+            self._heard = time.time()
+            if isinstance(reply, list):
+                kind = reply[0]
+                if kind == b"message":
+                    for lane in exact.get(reply[1], ()):
+                        lane.put(reply[1], None, reply[2])
+                    continue
+                if kind == b"pmessage":
+                    for lane in of_glob(reply[1], reply[2]):
+                        lane.put(reply[2], reply[1], reply[3])
+                    continue
+                if kind == b"subscribe" or kind == b"psubscribe":
+                    self._table.confirm(reply[1], glob=kind == b"psubscribe")
+                    continue
+                if kind != b"pong":
+                    continue
+            elif isinstance(reply, Exception):
+                raise sort(reply, sent=False, where=link.where) from reply
+            if self._stopping.is_set():
+                return
+            self._check_ready()
+
+    def _check_ready(self) -> None:
+        """At a PONG: everything that was asked for before it is answered."""
+        if self._ready.is_set() and self._gap is None:
+            return
+        with self._lock:
+            names, globs = self._wanted()
+            if not all(self._table.is_confirmed(name, glob=False) for name in names):
+                return
+            if not all(self._table.is_confirmed(glob, glob=True) for glob in globs):
+                return
+            gap, self._gap = self._gap, None
+        if gap is not None:
+            channels = tuple(name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs))
+            if channels:
+                self._report(Gap(tuple(dict.fromkeys(channels)), gap[0], time.time(), gap[1]))
+            else:
+                logger.info("connected again: %s", gap[1])
+        self._ready.set()
+
+    def _active(self) -> Iterator[Lane]:
+        return (lane for lane in self._lanes if self._listening or lane.handler.every_worker)
+
+    def _wanted(self) -> tuple[list[bytes], list[bytes]]:
+        names = [name.encode("utf-8") for name in self._presence]
+        globs: list[bytes] = []
+        for lane in self._active():
+            names += [name.encode("utf-8") for name in lane.handler.channels]
+            globs += [glob.encode("utf-8") for glob in lane.handler.globs]
+        return list(dict.fromkeys(names)), list(dict.fromkeys(globs))
+
+    def _subscriptions(self) -> list[Command]:
+        names, globs = self._wanted()
+        commands: list[Command] = []
+        for verb, wanted in (("SUBSCRIBE", names), ("PSUBSCRIBE", globs)):
+            commands += [(verb, *wanted[start : start + CHUNK]) for start in range(0, len(wanted), CHUNK)]
+        return commands
+
+    def _lose(self, failure: Failed) -> None:
+        self._close()
+        if self._stopping.is_set():
+            return
+        self._ready.clear()
+        with self._lock:
+            if self._gap is None:
+                self._gap = (self._heard, str(failure))
+        self._log(failure)
+
+    def _close(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _log(self, failure: Failed) -> None:
+        if not self._stopping.is_set():
+            logger.warning("not subscribed, trying again: %s", failure)

@@ -1,0 +1,212 @@
+"""The life of one app in one process: in threads here, or as supervised worker processes.
+
+In a worker process the same calls mean something else: the one that its supervisor was started by
+serves and never returns; those before it do nothing, as their workers exist already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from redis_toolkit._core.connection import Connections
+from redis_toolkit._core.flows import events, serving
+from redis_toolkit._core.sync_driver import SyncDriver
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.message import Gap
+from redis_toolkit.routing import Router
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker import child
+from redis_toolkit.worker.assignment import Assignment, assignment
+from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.node import Node, new_process_name
+from redis_toolkit.worker.program import program_of
+from redis_toolkit.worker.supervisor import Supervisor
+
+__all__ = ["Service"]
+
+logger = logging.getLogger("redis_toolkit")
+
+_supervised = itertools.count(1)
+"""Numbers the supervised starts of a program, the same in the supervisor's process and in its workers."""
+
+
+class Service:
+    """Starts and stops the serving of one app.
+
+    Args:
+        app: the app, to find it again in a worker.
+        module: name of the module in which it was built.
+        router: its handlers.
+        connections: where connections come from.
+        settings: its numbers.
+        report: called with each `Gap`.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        module: str,
+        router: Router,
+        connections: Connections,
+        settings: Settings,
+        report: Callable[[Gap], None],
+    ) -> None:
+        self._app = app
+        self._module = module
+        self._router = router
+        self._connections = connections
+        self._settings = settings
+        self._report = report
+        self.counters = Counters()
+        self._lock = threading.RLock()
+        self._node: Node | None = None
+        self._supervisor: Supervisor | None = None
+        self._supervising: threading.Thread | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it serves, here or in worker processes."""
+        return self._node is not None or self._supervisor is not None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether all subscriptions of this process are confirmed; True when it has none."""
+        node = self._node
+        return node is None or node.confirmed
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the worker processes."""
+        supervisor = self._supervisor
+        return supervisor.pids if supervisor is not None else []
+
+    def start(self, workers: int, caller: FrameType | None) -> None:
+        """Serve in the background: in threads of this process, or in worker processes."""
+        _check_workers(workers)
+        with self._lock:
+            self._refuse_second_start()
+            if workers == 0:
+                node = self._new_node(new_process_name(), listening=True)
+                node.start()
+                self._node = node
+                return
+            supervisor = self._supervise(workers, caller)
+            if supervisor is None:
+                return
+            self._supervisor = supervisor
+            self._supervising = threading.Thread(target=self._run_supervisor, args=(supervisor,), name="rt-supervisor")
+            self._supervising.daemon = True
+            self._supervising.start()
+        supervisor.all_ready.wait()
+        if supervisor.failure is not None:
+            self.stop()
+            raise supervisor.failure
+
+    def stop(self) -> None:
+        """Stop serving; running handlers get the grace period."""
+        with self._lock:
+            node, self._node = self._node, None
+            supervisor, self._supervisor = self._supervisor, None
+            thread, self._supervising = self._supervising, None
+        if node is not None:
+            node.stop(self._settings.grace)
+        if supervisor is not None and thread is not None:
+            supervisor.stop()
+            thread.join()
+
+    def run(self, workers: int, caller: FrameType | None) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        _check_workers(workers)
+        _log_to_stderr()
+        if workers == 0:
+            self.start(0, caller)
+            try:
+                child.until_signal(threading.Event())
+            finally:
+                self.stop()
+            return
+        with self._lock:
+            self._refuse_second_start()
+            supervisor = self._supervise(workers, caller)
+            if supervisor is None:
+                return
+            self._supervisor = supervisor
+        try:
+            supervisor.run_until_signal()
+        finally:
+            self._supervisor = None
+
+    def serve_as_worker(self, part: Assignment) -> None:
+        """Serve as the worker process that this is; does not return."""
+        _log_to_stderr()
+        child.serve(self._new_node(part.process, listening=False), part, self._settings.grace)
+
+    def _refuse_second_start(self) -> None:
+        if self.started:
+            raise ConfigurationError("this app has been started: stop() it first")
+
+    def _new_node(self, name: str, *, listening: bool) -> Node:
+        return Node(
+            name,
+            self._router,
+            self._connections,
+            self._settings,
+            self.counters,
+            self._report,
+            listening=listening,
+        )
+
+    def _supervise(self, workers: int, caller: FrameType | None) -> Supervisor | None:
+        """Return a supervisor; in a worker process serve instead, or return None if another app does."""
+        ordinal = next(_supervised)
+        part = assignment()
+        if part is not None and part.ordinal in (0, ordinal):
+            self.serve_as_worker(part)
+        if part is not None:
+            return None
+        modules = {getattr(handler.binding.function, "__module__", "") for handler in self._router.handlers}
+        program = program_of(self._app, self._module, caller, modules)
+        driver = SyncDriver(self._connections, self._settings)
+        driver.run(events.ping())  # one clear error here, instead of one from each worker
+
+        def bury(process: str) -> None:
+            try:
+                driver.run(serving.withdraw(process, list(self._router.responders(quiet=True))))
+            except RedisToolkitError as error:
+                logger.warning("registrations of dead worker %s stay until their lease ends: %s", process, error)
+
+        return Supervisor(
+            program,
+            workers,
+            ordinal=ordinal,
+            grace=self._settings.grace,
+            urls=lambda: {self._connections.url: self._connections.real_url()},
+            bury=bury,
+        )
+
+    def _run_supervisor(self, supervisor: Supervisor) -> None:
+        try:
+            supervisor.run()
+        except RedisToolkitError as error:
+            logger.error("%s", error)
+
+
+def _check_workers(workers: int) -> None:
+    if type(workers) is not int or workers < 0:
+        raise ConfigurationError(f"workers={workers!r} must be a whole number from 0")
+
+
+def _log_to_stderr() -> None:
+    """Show our log lines in a program that has set up no logging, as one that calls run() often has not."""
+    if logging.getLogger().handlers or logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(process)d] %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

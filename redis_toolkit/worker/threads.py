@@ -1,0 +1,334 @@
+"""The thread engine: threads that claim requests, run ``def`` handlers, and reply.
+
+Of the threads of one source, one leads: it alone waits for work. What happens when work comes depends
+on how long the handlers have taken so far:
+
+- *Quick* work (a few ms in all): the leader does it itself and sends the replies in the same packet as
+  its next claim. One thread, one packet out and one in for each request; a backlog is claimed in
+  batches.
+- Anything else, and work of unknown length: the leader first gives up the lead, so that a follower
+  claims while it runs the handler.
+- A deputy looks after a leader that runs "quick" work which turns out not to be: after 10 ms it takes
+  the lead away, sends the replies that are ready, and hands the rest of the batch to the next leader.
+
+Rules: a claimed request is answered, whatever its handler or its bytes do; nothing waits behind a slow
+handler while a thread is free; what is claimed fits into 10 ms of work or into the claiming thread.
+Replies may be sent twice after a lost connection: that does no harm (see ``flows/serving.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from redis_toolkit._core.connection import Connections, Link
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.flows import serving
+from redis_toolkit._core.recovery import Failed, reconnecting, sort
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.answering import Answerer
+from redis_toolkit.worker.counters import Counters
+
+__all__ = ["RequestThreads"]
+
+logger = logging.getLogger("redis_toolkit")
+
+QUICK = 0.001
+"""Seconds up to which one request counts as quick work."""
+BATCH_SECONDS = 0.010
+"""Seconds of quick work that are claimed at once."""
+BATCH = 100
+"""Requests that are claimed at once at most."""
+READ_TIMEOUT = 5.0
+"""Seconds that a reply of the server may take beyond the time it was asked to wait."""
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """One thread: its connection, what it has claimed, and the replies it has not sent."""
+
+    number: int
+    link: Link | None = None
+    link_id: int | None = None
+    batch: deque[tuple[str, bytes]] = field(default_factory=deque)
+    replies: list[Command] = field(default_factory=list)
+    busy_since: float | None = None
+
+
+class RequestThreads:
+    """The threads of one source: all request lists that share them.
+
+    Args:
+        answerers: who answers, by the key of the request list.
+        threads: how many threads.
+        connections: where each thread's connection comes from.
+        settings: how long a claim blocks, and the reconnect cap.
+        counters: where undelivered replies are counted.
+    """
+
+    def __init__(
+        self,
+        answerers: Mapping[str, Answerer],
+        threads: int,
+        connections: Connections,
+        settings: Settings,
+        counters: Counters,
+    ) -> None:
+        self._answerers = dict(answerers)
+        self._by_key = {key.encode("utf-8"): key for key in answerers}
+        self._keys = list(answerers)
+        self._hot = self._keys[0]
+        self._connections = connections
+        self._settings = settings
+        self._counters = counters
+        self._turn = threading.Condition()
+        self._leader: _Worker | None = None
+        self._orphans: deque[tuple[str, bytes]] = deque()
+        self._active = threading.Event()
+        self._watched = False
+        self._draining: int | None = None
+        self._stopping = threading.Event()
+        self._workers = [_Worker(number) for number in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker,), name=f"rt-requests-{worker.number}", daemon=True)
+            for worker in self._workers
+        ]
+        self._deputy = threading.Thread(target=self._watch, name="rt-requests-deputy", daemon=True)
+
+    def start(self) -> None:
+        """Start the threads; the first begins to claim at once."""
+        for thread in (*self._threads, self._deputy):
+            thread.start()
+
+    def stop(self, deadline: float, waiting: int) -> bool:
+        """Stop claiming and let what was claimed be answered.
+
+        Args:
+            deadline: when to give up on running handlers (monotonic seconds).
+            waiting: how many requests waited when this process took itself off the registries; up to
+                that many are still claimed, as perhaps nobody else is there for them.
+
+        Returns:
+            Whether every handler ended in time.
+        """
+        with self._turn:
+            self._draining = waiting
+            if not waiting and self._leader is None:
+                self._end()
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
+            self._unblock()
+            for thread in self._threads:
+                thread.join(timeout=0.02)
+        self._end()
+        self._active.set()
+        self._deputy.join(timeout=1.0)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # -- one thread -------------------------------------------------------------------------------
+
+    def _work(self, me: _Worker) -> None:
+        try:
+            while self._lead(me):
+                try:
+                    self._claim(me)
+                except Failed as failure:
+                    self._lose(me, failure)
+                    continue
+                if me.batch:
+                    self._run(me)
+                if self._leader is not me and me.replies:
+                    self._flush(me)
+        finally:
+            self._resign(me)
+            self._flush(me)
+            if me.link is not None:
+                me.link.close()
+
+    def _lead(self, me: _Worker) -> bool:
+        """Wait until this thread leads; False when there is nothing more to claim."""
+        if self._leader is me and not self._stopping.is_set():
+            return True
+        with self._turn:
+            while self._leader not in (None, me) and not self._stopping.is_set():
+                self._turn.wait()
+            if self._stopping.is_set() and not self._orphans:
+                return False
+            self._leader = me
+            return True
+
+    def _resign(self, me: _Worker) -> None:
+        with self._turn:
+            if self._leader is me:
+                self._leader = None
+                self._turn.notify()
+
+    def _claim(self, me: _Worker) -> None:
+        """Send the replies that are ready, and fill the batch: from orphans, or from the server."""
+        with self._turn:
+            while self._orphans:
+                me.batch.append(self._orphans.popleft())
+        if me.batch or self._stopping.is_set():
+            return
+        if me.link is None:
+            reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(lambda: self._connect(me))
+            if me.link is None:
+                return
+        block = self._settings.block if self._draining is None else 0.01
+        more = self._answerers[self._hot].batch(BATCH_SECONDS, QUICK, BATCH)
+        claims = [serving.claim(self._keys, block)]
+        if more:
+            claims.append(serving.claim_backlog(self._hot, more))
+        popped, *rest = self._exchange(me, me.link, claims, block)
+        if popped:
+            key = self._by_key[popped[0]]
+            me.batch.append((key, popped[1]))
+            hot, self._hot = self._hot, key
+            me.batch.extend((hot, body) for body in (rest[0] if rest and rest[0] else ()))
+            if len(self._keys) > 1:
+                self._keys.append(self._keys.pop(0))
+        elif rest and rest[0]:
+            me.batch.extend((self._hot, body) for body in rest[0])
+        self._drain(len(me.batch))
+
+    def _exchange(self, me: _Worker, link: Link, claims: list[Command], block: float) -> list[list[bytes] | None]:
+        """Send replies and claims in one packet; returns what the claims gave."""
+        replies = me.replies
+        link.send([*replies, *claims])
+        refused = [reply for reply in (link.read(READ_TIMEOUT) for _ in replies) if isinstance(reply, Exception)]
+        with self._turn:
+            del me.replies[: len(replies)]
+        if refused:
+            self._counters.add("undelivered", len(refused))
+            logger.warning("%d replies were refused by the server: %s", len(refused), refused[0])
+        claimed = [link.read(block + READ_TIMEOUT) for _ in claims]
+        for reply in claimed:
+            if isinstance(reply, Exception):
+                link.close()
+                raise sort(reply, sent=True, where=link.where) from reply
+        return claimed
+
+    def _run(self, me: _Worker) -> None:
+        """Answer the batch: as the leader while it is quick work, else after giving up the lead."""
+        expected = sum(self._answerers[key].expected or QUICK * 2 for key, _ in me.batch)
+        if expected > BATCH_SECONDS or any((self._answerers[key].expected or 1) > QUICK for key, _ in me.batch):
+            self._resign(me)
+        else:
+            me.busy_since = time.monotonic()
+            if not self._watched:
+                self._active.set()
+        while True:
+            try:
+                key, body = me.batch.popleft()
+            except IndexError:
+                break
+            reply = self._answerers[key].answer(body)
+            if reply is not None:
+                with self._turn:
+                    me.replies.extend(serving.push_reply(*reply))
+        me.busy_since = None
+
+    def _flush(self, me: _Worker) -> None:
+        """Send the replies that are ready, without claiming."""
+        while me.replies:
+            try:
+                if me.link is None:
+                    self._connect(me)
+                assert me.link is not None
+                self._exchange(me, me.link, [], 0)
+            except Failed as failure:
+                me.link = None
+                self._log(failure)
+                if self._stopping.wait(0.2):
+                    self._counters.add("undelivered", len(me.replies) // 2)
+                    return
+
+    def _connect(self, me: _Worker) -> None:
+        link = self._connections.dedicated()
+        reply = link.call([("CLIENT", "ID")], time.monotonic() + READ_TIMEOUT)[0]
+        me.link_id = reply if isinstance(reply, int) else None
+        me.link = link
+
+    def _lose(self, me: _Worker, failure: Failed) -> None:
+        if me.link is not None:
+            me.link.close()
+            me.link = None
+        self._log(failure)
+        self._stopping.wait(0.05)
+
+    # -- stopping ---------------------------------------------------------------------------------
+
+    def _drain(self, claimed: int) -> None:
+        """While stopping: an empty claim, or as many as waited, is the end."""
+        with self._turn:
+            if self._draining is not None:
+                self._draining -= claimed
+                if not claimed or self._draining <= 0:
+                    self._end()
+
+    def _end(self) -> None:
+        self._stopping.set()
+        with self._turn:
+            self._turn.notify_all()
+
+    def _unblock(self) -> None:
+        """Wake a claim that blocks (``CLIENT UNBLOCK``); without the right to, it ends with its slice."""
+        leader = self._leader
+        if leader is None or leader.link_id is None or leader.busy_since is not None:
+            return
+        try:
+            deadline = time.monotonic() + 1.0
+            link = self._connections.acquire(deadline)
+            link.call([("CLIENT", "UNBLOCK", leader.link_id)], deadline)
+            self._connections.release(link)
+        except Failed as failure:
+            logger.debug("a blocking claim ends with its slice: %s", failure)
+
+    # -- the deputy -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """While leaders do quick work, see every 10 ms that none is stuck; asleep when idle."""
+        while not self._stopping.is_set():
+            self._watched = False
+            leader = self._leader
+            if leader is None or leader.busy_since is None:  # asked after saying that nobody watches
+                self._active.wait()
+            self._active.clear()
+            self._watched = True
+            idle = 0
+            while idle < 20 and not self._stopping.wait(BATCH_SECONDS):
+                leader = self._leader
+                since = leader.busy_since if leader is not None else None
+                idle = idle + 1 if since is None else 0
+                if leader is not None and since is not None and time.monotonic() - since > BATCH_SECONDS:
+                    self._depose(leader)
+
+    def _depose(self, leader: _Worker) -> None:
+        with self._turn:
+            if self._leader is not leader or leader.busy_since is None:
+                return
+            self._leader = None
+            while leader.batch:
+                self._orphans.append(leader.batch.popleft())
+            ready, leader.replies = leader.replies, []
+            self._turn.notify()
+        if ready:
+            self._send_for(ready)
+
+    def _send_for(self, replies: list[Command]) -> None:
+        """Send the replies of a deposed leader, which is still busy, on a pooled connection."""
+        try:
+            deadline = time.monotonic() + READ_TIMEOUT
+            link = self._connections.acquire(deadline)
+            link.call(replies, deadline)
+            self._connections.release(link)
+        except Failed as failure:
+            self._counters.add("undelivered", len(replies) // 2)
+            self._log(failure)
+
+    def _log(self, failure: Failed) -> None:
+        if not self._stopping.is_set():
+            logger.warning("claiming requests is interrupted, trying again: %s", failure)
