@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from redis_toolkit._core.connection import Connections, shared_connections
 from redis_toolkit._core.flows import events, requests
@@ -162,7 +162,12 @@ class App:
     # -- talking ----------------------------------------------------------------------------------
 
     def publish(
-        self, channel: str, data: Any, *, headers: Mapping[str, str] | None = None, codec: str | Codec | None = None
+        self,
+        channel: str,
+        data: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        codec: str | Codec | None = None,
     ) -> int:
         """Publish a live event (``PUBLISH``).
 
@@ -254,7 +259,9 @@ class App:
             headers,
             spread=bool(fields),
         )
-        flow = requests.request(call, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), retries=retries)
+        flow = requests.request(
+            call, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), retries=retries
+        )
         return self._driver.run(flow)
 
     def request_many(
@@ -432,7 +439,7 @@ def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
     return shared_connections(url, settings.connect_timeout)
 
 
-def _milliseconds(timeout: float) -> int:
+def _milliseconds(timeout: object) -> int:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
         raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds greater than 0")
     return max(int(timeout * 1000), 1)

@@ -111,7 +111,9 @@ class Binding:
     def _sort(self, parameter: inspect.Parameter, annotation: Any) -> None:
         name, kind = parameter.name, parameter.kind
         if kind is parameter.VAR_POSITIONAL:
-            raise ConfigurationError(f"handler {self.name} has *{name}: name its parameters, or take one and unpack it")
+            raise ConfigurationError(
+                f"handler {self.name} has *{name}: name its parameters, or take one and unpack it"
+            )
         if kind is parameter.VAR_KEYWORD:
             self._takes_rest = True
             return
@@ -122,7 +124,7 @@ class Binding:
         elif annotation is Headers:
             self._special[name] = lambda message: message.headers
         elif self._app is not None and isinstance(annotation, type) and type(self._app) is annotation:
-            self._special[name] = lambda message: self._app
+            self._special[name] = lambda _message: self._app
         elif name == "channel":
             self._special[name] = lambda message: message.channel
         else:
@@ -153,9 +155,13 @@ class Binding:
         rest = {name: value for name, value in data.items() if name not in self._fields}
         if rest and not self._takes_rest:
             unknown = ", ".join(repr(name) for name in rest)
-            raise PayloadMismatch(f"handler {self.name} takes {self._listed()}: it has no parameter {unknown}")
+            raise PayloadMismatch(
+                f"handler {self.name} takes {self._listed()}: it has no parameter {unknown}"
+            )
         if clash := rest.keys() & self._special.keys():
-            raise PayloadMismatch(f"handler {self.name} gets {', '.join(sorted(clash))} from the message, not the payload")
+            raise PayloadMismatch(
+                f"handler {self.name} gets {', '.join(sorted(clash))} from the message, not the payload"
+            )
         return {**arguments, **rest}
 
     def _listed(self) -> str:

@@ -150,7 +150,9 @@ class MsgpackCodec:
         try:
             return msgpack.unpackb(body, ext_hook=_refuse_extension)
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-            raise DecodeError(f"not msgpack ({_reason(error, 'msgpack')}), it starts with {start_of(body)}") from error
+            raise DecodeError(
+                f"not msgpack ({_reason(error, 'msgpack')}), it starts with {start_of(body)}"
+            ) from error
 
 
 class TextCodec:
@@ -200,7 +202,9 @@ def resolve_codec(codec: str | Codec) -> Codec:
     """
     if isinstance(codec, str):
         if codec not in _BY_NAME:
-            raise ConfigurationError(f"codec={codec!r} is unknown: use {', '.join(map(repr, _BY_NAME))} or your own")
+            raise ConfigurationError(
+                f"codec={codec!r} is unknown: use {', '.join(map(repr, _BY_NAME))} or your own"
+            )
         return _BY_NAME[codec]()
     if isinstance(codec, type) or not isinstance(codec, Codec):
         raise ConfigurationError(f"codec={codec!r} needs to be an object with encode(value) and decode(body)")

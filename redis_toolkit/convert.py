@@ -78,7 +78,9 @@ def _from_text(kind: type) -> Converter:
         try:
             return parse(value)
         except (ValueError, ArithmeticError) as error:
-            raise PayloadMismatch(f"{place} is no {_name(kind)}: {str(error) or ascii(value)[:80]}") from error
+            raise PayloadMismatch(
+                f"{place} is no {_name(kind)}: {str(error) or ascii(value)[:80]}"
+            ) from error
 
     return convert
 
@@ -121,14 +123,19 @@ def _dataclass(kind: Any) -> Converter:
         if isinstance(value, kind):
             return value
         if not isinstance(value, dict):
-            raise PayloadMismatch(f"{place} is {type(value).__name__}, and {kind.__name__} is made of a map of its fields")
+            raise PayloadMismatch(
+                f"{place} is {type(value).__name__}, and {kind.__name__} is made of a map of its fields"
+            )
         if missing := required - value.keys():
             raise PayloadMismatch(f"{place} lacks {_listed(missing)} of {kind.__name__}")
         if unknown := value.keys() - fields.keys():
             raise PayloadMismatch(f"{place} has {_listed(unknown)}, which {kind.__name__} does not have")
         if not inner:  # made on first use, so that a dataclass may contain itself
             inner.update({name: converter(hints.get(name)) for name in fields})
-        values = {name: (make(value[name], f"{place}.{name}") if (make := inner[name]) else value[name]) for name in value}
+        values = {
+            name: (make(value[name], f"{place}.{name}") if (make := inner[name]) else value[name])
+            for name in value
+        }
         try:
             return kind(**values)
         except (TypeError, ValueError) as error:

@@ -32,13 +32,17 @@ def checked_channel(channel: object) -> str:
         ConfigurationError: not text, empty, or text that has no UTF-8 form.
     """
     if not isinstance(channel, str):
-        raise ConfigurationError(f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}")
+        raise ConfigurationError(
+            f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
+        )
     if not channel:
         raise ConfigurationError("a channel needs a name, this one is empty")
     try:
         channel.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"the channel name {ascii(channel)[:80]} has no UTF-8 form: {error.reason}") from error
+        raise ConfigurationError(
+            f"the channel name {ascii(channel)[:80]} has no UTF-8 form: {error.reason}"
+        ) from error
     return channel
 
 
@@ -84,7 +88,9 @@ class Router:
     def __init__(self) -> None:
         self.handlers: list[Handler] = []
 
-    def add(self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any) -> None:
+    def add(
+        self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any
+    ) -> None:
         """Register a handler for exact names and globs.
 
         Raises:
@@ -97,7 +103,9 @@ class Router:
         channels = tuple(name for name in known if not is_glob(name))
         handler = Handler(Binding(function, app), wire, channels, globs, **options)
         if not handler.events and not handler.answers:
-            raise ConfigurationError(f"handler {handler.name} would never be called: events=False and no requests")
+            raise ConfigurationError(
+                f"handler {handler.name} would never be called: events=False and no requests"
+            )
         self.handlers.append(handler)
 
     def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
@@ -163,7 +171,9 @@ class LiveTable:
         if found is None:
             if len(self._choices) >= self.CACHED:
                 self._choices.clear()
-            found = [target for target in self.globs.get(glob, []) if self._comes_first(target, glob, channel)]
+            found = [
+                target for target in self.globs.get(glob, []) if self._comes_first(target, glob, channel)
+            ]
             self._choices[glob, channel] = found
         return found
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from redis_toolkit.app import App
 from redis_toolkit.binding import handler_name
@@ -83,7 +81,9 @@ class RedisToolkit:
         names = [channels] if isinstance(channels, str) else list(channels or ())
         if bool(names) != (message_handler is not None):
             missing = "message_handler" if names else "channels"
-            raise ConfigurationError(f"RedisToolkit needs channels and message_handler together: {missing} is missing")
+            raise ConfigurationError(
+                f"RedisToolkit needs channels and message_handler together: {missing} is missing"
+            )
         self._app = App(url, redis=redis, codec=codec, reconnect_cap=self._options.subscriber_retry_delay)
         self._ended = threading.Event()
         if message_handler is None:

@@ -75,7 +75,9 @@ class Wire:
     def __init__(self, codec: Codec, max_payload: int) -> None:
         self.codec = codec
         self.max_payload = max_payload
-        self._native: JSONCodec | MsgpackCodec | None = codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
+        self._native: JSONCodec | MsgpackCodec | None = (
+            codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
+        )
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -143,7 +145,9 @@ class Wire:
         except EncodeError:
             raise
         except Exception as error:
-            raise EncodeError(f"codec {codec_name(self.codec)!r} failed: {type(error).__name__}: {error}") from error
+            raise EncodeError(
+                f"codec {codec_name(self.codec)!r} failed: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(body, bytes):
             raise EncodeError(f"codec {codec_name(self.codec)!r} returned {type(body).__name__}, not bytes")
         return body
@@ -173,7 +177,9 @@ class Wire:
             value = self._read_native(body)
         if isinstance(value, dict) and type(value.get("rt")) is int and "data" in value:
             if value["rt"] != 1:
-                raise DecodeError(f"an envelope of version {value['rt']}, this reader knows 1: update it first")
+                raise DecodeError(
+                    f"an envelope of version {value['rt']}, this reader knows 1: update it first"
+                )
             return self._payload(value), _read_headers(value)
         return value, Headers()
 
@@ -191,7 +197,9 @@ class Wire:
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
         if reply_to is not None and not (isinstance(reply_to, str) and is_reply_key(reply_to)):
-            raise DecodeError(f"reply_to={start_of(str(reply_to).encode(errors='replace'))} is not a reply key")
+            raise DecodeError(
+                f"reply_to={start_of(str(reply_to).encode(errors='replace'))} is not a reply key"
+            )
         try:
             return self._request_of(fields, reply_to)
         except DecodeError as error:
@@ -263,20 +271,25 @@ class Wire:
         except DecodeError:
             raise
         except Exception as error:
-            raise DecodeError(
-                f"codec {codec_name(self.codec)!r} failed on {start_of(body)}: {type(error).__name__}: {error}"
-            ) from error
+            name, reason = codec_name(self.codec), f"{type(error).__name__}: {error}"
+            raise DecodeError(f"codec {name!r} failed on {start_of(body)}: {reason}") from error
 
     def _refuse_oversize(self, body: bytes) -> None:
         if len(body) > self.max_payload:
-            raise DecodeError(f"a message of {len(body):,} bytes, the limit is {self.max_payload:,} (max_payload=)")
+            raise DecodeError(
+                f"a message of {len(body):,} bytes, the limit is {self.max_payload:,} (max_payload=)"
+            )
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str):
+        if not _is_text(name) or not _is_text(value):
             raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
     return dict(headers)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _read_headers(fields: dict[str, Any]) -> Headers:

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,8 +30,8 @@ from redis.retry import Retry
 
 from redis_toolkit._core.embedded import embedded_server
 from redis_toolkit._core.flow import Command
-from redis_toolkit._core.recovery import sort
-from redis_toolkit.errors import ConfigurationError
+from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit.errors import ConfigurationError, ServerUnreachable
 
 __all__ = ["Connections", "Link", "shared_connections"]
 
@@ -45,6 +46,21 @@ _ALWAYS: dict[str, Any] = {
     "health_check_interval": 0,
     "driver_info": None,
 }
+
+
+_POOL_ONLY = frozenset(
+    ["himport_registry", "event_dispatcher", "retry_on_error", "retry_on_timeout", "lib_name", "lib_version", "maint_notifications_pool_handler", "maint_notifications_config", "orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout", "maintenance_state"]
+)
+"""What a client's pool adds for itself, and what would bring redis-py's own retries back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where to connect: the class and the arguments of a redis-py connection, and a name for messages."""
+
+    kind: Any
+    options: dict[str, Any]
+    where: str
 
 
 class Link:
@@ -155,6 +171,7 @@ class Connections:
 
     def __init__(self, url: str | None, *, client: Any = None, connect_timeout: float = 5.0) -> None:
         self._embedded = None
+        self._server: _Server | None = None
         self._given_client = client
         self._connect_timeout = connect_timeout
         self._idle: list[Link] = []
@@ -164,12 +181,11 @@ class Connections:
         self.reached = False
         self.url = url or ""
         if client is not None:
-            self._class, self._options, self.where = _options_of_client(client)
+            self._server = _server_of_client(client)
         elif url is not None and url.startswith("embedded:"):
             self._embedded = embedded_server(url)
-            self._class, self._options, self.where = None, {}, url
         else:
-            self._class, self._options, self.where = _options_of_url(str(url))
+            self._server = _server_of_url(self.url)
 
     def real_url(self) -> str:
         """Return the URL that another process can connect to; starts the embedded server if need be."""
@@ -207,11 +223,9 @@ class Connections:
         """
         timeout = self._connect_timeout
         if deadline is not None:
-            timeout = min(timeout, deadline - time.monotonic())
-        if self._embedded is not None:
-            self._class, self._options, self.where = _options_of_url(self._embedded.ensure())
-        assert self._class is not None
-        link = Link(self._class(**self._options), self.where)
+            timeout = max(min(timeout, deadline - time.monotonic()), 0.001)
+        server = self._target(timeout)
+        link = Link(server.kind(**server.options), server.where)
         link.connect(timeout)
         self.reached = True
         return link
@@ -221,18 +235,22 @@ class Connections:
         """The redis-py client on these connections: no retries, its own pool, bytes as replies."""
         with self._lock:
             if self._client is None:
-                options = {name: value for name, value in self._options.items() if name != "maint_notifications_config"}
-                if self._embedded is not None:
-                    self._class, options, self.where = _options_of_url(self._embedded.ensure())
-                    options.pop("maint_notifications_config")
+                server = self._target(self._connect_timeout)
                 pool = redis.ConnectionPool(
-                    connection_class=self._class,
-                    max_connections=10_000,
-                    maint_notifications_config=MaintNotificationsConfig(enabled=False),
-                    **options,
+                    connection_class=server.kind, max_connections=10_000, **server.options
                 )
                 self._client = redis.Redis(connection_pool=pool)
         return self._client
+
+    def _target(self, timeout: float) -> _Server:
+        """Return where to connect; an embedded server is started, or started again, for that."""
+        if self._embedded is not None:
+            try:
+                self._server = _server_of_url(self._embedded.ensure(timeout))
+            except ServerUnreachable as error:
+                raise Failed(Fate.NOT_EXECUTED, error) from error
+        assert self._server is not None
+        return self._server
 
     def close(self) -> None:
         """Close what is idle. Whoever needs a connection afterwards gets a new one."""
@@ -253,12 +271,12 @@ class Connections:
                 self._pid = os.getpid()
 
 
-def _options_of_url(url: str) -> tuple[type, dict[str, Any], str]:
+def _server_of_url(url: str) -> _Server:
     for alias, scheme in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
         if url.startswith(alias):
             url = scheme + url[len(alias) :]
     try:
-        options = dict(parse_url(url))
+        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise ConfigurationError(
             f"{_without_password(url)!r} is no URL of a server ({error}): use redis://host:port/db, "
@@ -269,18 +287,16 @@ def _options_of_url(url: str) -> tuple[type, dict[str, Any], str]:
     return _checked(kind, options, _without_password(url))
 
 
-def _options_of_client(client: Any) -> tuple[type, dict[str, Any], str]:
+def _server_of_client(client: Any) -> _Server:
     pool = getattr(client, "connection_pool", None)
     if not isinstance(pool, redis.ConnectionPool):
         raise ConfigurationError(f"redis={client!r} is not a redis.Redis client")
-    options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith("maint_")}
-    for name in ("himport_registry", "event_dispatcher", "retry_on_error", "retry_on_timeout", "lib_name", "lib_version"):
-        options.pop(name, None)
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _POOL_ONLY}
     where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return _checked(pool.connection_class, options, str(where))
 
 
-def _checked(kind: type, options: dict[str, Any], where: str) -> tuple[type, dict[str, Any], str]:
+def _checked(kind: Any, options: dict[str, Any], where: str) -> _Server:
     options |= _ALWAYS
     options["retry"] = Retry(NoBackoff(), 0)
     options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
@@ -288,7 +304,7 @@ def _checked(kind: type, options: dict[str, Any], where: str) -> tuple[type, dic
         kind(**options)
     except (TypeError, ValueError, redis.RedisError) as error:
         raise ConfigurationError(f"the server {where} cannot be used with these options: {error}") from error
-    return kind, options, where
+    return _Server(kind, options, where)
 
 
 def _without_password(url: str) -> str:

@@ -81,18 +81,25 @@ def sort(error: Exception, *, sent: bool, where: str) -> Failed:
     """
     text = " ".join(str(error).split())
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
-        return Failed(Fate.PERMANENT, AuthenticationFailed(f"{where} refuses the login ({text}): check user and password"))
+        return Failed(
+            Fate.PERMANENT,
+            AuthenticationFailed(f"{where} refuses the login ({text}): check user and password"),
+        )
     if any(mark in text for mark in _PASSING):
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}"))
     if isinstance(error, redis.ResponseError):
         for mark, kind, advice in _REFUSALS:
-            if mark in text or (kind is PermissionDenied and isinstance(error, redis.exceptions.NoPermissionError)):
+            if mark in text or (
+                kind is PermissionDenied and isinstance(error, redis.exceptions.NoPermissionError)
+            ):
                 return Failed(Fate.REFUSED, kind(f"{where} refused a command: {text}; {advice}"))
         return Failed(Fate.REFUSED, CommandRefused(f"{where} refused a command: {text}"))
     if sent:
         return Failed(
             Fate.UNKNOWN,
-            OutcomeUnknown(f"the connection to {where} was lost after sending ({text}): it was executed, or not"),
+            OutcomeUnknown(
+                f"the connection to {where} was lost after sending ({text}): it was executed, or not"
+            ),
         )
     return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}. {_HELP}"))
 

@@ -29,7 +29,6 @@ from redis_toolkit._core.flow import (
     ExchangeMany,
     Flow,
     Outgoing,
-    ScriptCall,
     by_sha,
     by_text,
 )
@@ -155,7 +154,9 @@ def _block(left: float) -> float:
 
 
 def _timeout(request: Outgoing) -> RequestTimeout:
-    return RequestTimeout(f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run")
+    return RequestTimeout(
+        f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run"
+    )
 
 
 @dataclass(slots=True)

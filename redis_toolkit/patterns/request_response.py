@@ -17,9 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
@@ -116,10 +114,14 @@ class RequestResponse:
         try:
             request = {"id": request_id, "response_channel": response_channel, "data": data}
             if self._app.publish(self.channel, request) == 0:
-                raise NoResponders(f"nobody serves or hears {str(self.channel)!r}: start a server for it first")
+                raise NoResponders(
+                    f"nobody serves or hears {str(self.channel)!r}: start a server for it first"
+                )
             return answers.get(timeout=max(deadline - time.monotonic(), 0.001))
         except queue.Empty:
-            raise RequestTimeout(f"no response to request {request_id} on {str(self.channel)!r} by the deadline") from None
+            raise RequestTimeout(
+                f"no response to request {request_id} on {str(self.channel)!r} by the deadline"
+            ) from None
         finally:
             del self._answers[response_channel]
 
@@ -147,12 +149,26 @@ class _PlainServer:
 
     def answer(self, message: Message) -> None:
         request = message.data
-        if not isinstance(request, dict) or not isinstance(request.get("response_channel"), str) or "data" not in request:
-            logger.warning("ignored a message on %r that is no request: it lacks response_channel or data", message.channel)
+        if (
+            not isinstance(request, dict)
+            or not isinstance(request.get("response_channel"), str)
+            or "data" not in request
+        ):
+            logger.warning(
+                "ignored a message on %r that is no request: it lacks response_channel or data",
+                message.channel,
+            )
             return
         try:
-            response = self._binding.call(Message(message.channel, request["data"], message.headers, str(request.get("id"))))
+            response = self._binding.call(
+                Message(message.channel, request["data"], message.headers, str(request.get("id")))
+            )
         except Exception as error:
-            logger.warning("handler %s failed on a request on %r", self._binding.name, message.channel, exc_info=True)
-            response = {"id": request.get("id"), "error": {"type": type(error).__name__, "message": str(error)}}
+            logger.warning(
+                "handler %s failed on a request on %r", self._binding.name, message.channel, exc_info=True
+            )
+            response = {
+                "id": request.get("id"),
+                "error": {"type": type(error).__name__, "message": str(error)},
+            }
         self._app.publish(request["response_channel"], response)

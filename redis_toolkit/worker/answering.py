@@ -66,7 +66,9 @@ class Answerer:
         stamp, _, body = item.partition(b" ")
         if not stamp.isdigit():
             self._counters.add("undecodable")
-            logger.warning("dropped from the requests of %r: no expiry in front of %s", self.name, start_of(item))
+            logger.warning(
+                "dropped from the requests of %r: no expiry in front of %s", self.name, start_of(item)
+            )
             return None
         expiry_ms = int(stamp[:20])
         if expiry_ms and self._clock.has_passed(expiry_ms):
@@ -77,7 +79,11 @@ class Answerer:
             request = wire.read_request(body)
         except UnreadableEnvelope as error:
             self._counters.add("undecodable")
-            return (error.reply_to, wire.error_reply(error.id, DecodeError(str(error)))) if error.reply_to else None
+            return (
+                (error.reply_to, wire.error_reply(error.id, DecodeError(str(error))))
+                if error.reply_to
+                else None
+            )
         except DecodeError as error:
             self._counters.add("undecodable")
             logger.warning("dropped from the requests of %r: %s", self.name, error)

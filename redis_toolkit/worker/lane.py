@@ -129,7 +129,11 @@ class Lane:
             self._bytes -= sum(len(item[2]) for item in batch)
             self._running += bool(batch)
             gap = None
-            if self._dropped and len(self._items) * 2 <= self._max_messages and self._bytes * 2 <= self._max_bytes:
+            if (
+                self._dropped
+                and len(self._items) * 2 <= self._max_messages
+                and self._bytes * 2 <= self._max_bytes
+            ):
                 names = (*self.handler.channels, *self.handler.globs)
                 reason = f"handler {self.handler.name} was too slow: its lane overflowed"
                 gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)

@@ -131,7 +131,7 @@ class Listener:
     def _run(self) -> None:
         try:
             self._connect()
-            self._read(first=True)
+            self._read()
         except Failed as failure:
             if not self._ready.is_set():
                 self._failure = failure
@@ -155,7 +155,7 @@ class Listener:
             self._link = link
             link.send([*self._subscriptions(), ("PING",)])
 
-    def _read(self, *, first: bool = False) -> None:
+    def _read(self) -> None:
         """Read until the connection is lost (`Failed`), or until stopped."""
         link, interval, asked = self._link, self._settings.ping_interval, False
         if link is None:
@@ -165,7 +165,10 @@ class Listener:
             reply = link.poll(interval)
             if reply is None:
                 if asked:
-                    raise Failed(Fate.UNKNOWN, OutcomeUnknown(f"{link.where} gave no sign of life for {2 * interval:g} s"))
+                    raise Failed(
+                        Fate.UNKNOWN,
+                        OutcomeUnknown(f"{link.where} gave no sign of life for {2 * interval:g} s"),
+                    )
                 asked = True
                 link.send([("PING",)])
                 continue
@@ -204,7 +207,9 @@ class Listener:
                 return
             gap, self._gap = self._gap, None
         if gap is not None:
-            channels = tuple(name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs))
+            channels = tuple(
+                name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs)
+            )
             if channels:
                 self._report(Gap(tuple(dict.fromkeys(channels)), gap[0], time.time(), gap[1]))
             else:

@@ -66,7 +66,9 @@ class Node:
         self._report = report
         responders = router.responders()
         clock = ServerClock()
-        self._lanes = [Lane(handler, settings, self._gap, counters) for handler in router.handlers if handler.events]
+        self._lanes = [
+            Lane(handler, settings, self._gap, counters) for handler in router.handlers if handler.events
+        ]
         self._pools = self._request_threads(responders, clock)
         self.listener = Listener(
             connections,
@@ -109,11 +111,13 @@ class Node:
         ended = [pool.stop(deadline, waiting) for pool in self._pools]
         ended += [lane.stop(deadline) for lane in self._lanes]
         if not all(ended):
-            logger.warning("%s stopped while handlers were still running after %g s of grace", self.name, grace)
+            logger.warning(
+                "%s stopped while handlers were still running after %g s of grace", self.name, grace
+            )
         return all(ended)
 
     def _request_threads(self, responders: dict[str, Handler], clock: ServerClock) -> list[RequestThreads]:
-        """Return the pools: one for all handlers without a ``concurrency`` of their own, one for each other."""
+        """Return the pools: one for all handlers without a ``concurrency``, one for each of the others."""
         shared: dict[str, Answerer] = {}
         own: dict[Handler, dict[str, Answerer]] = {}
         for name, handler in responders.items():

@@ -75,6 +75,10 @@ def _rerun() -> list[str] | None:
 def _attribute(app: Any, module: str) -> str | None:
     """Return under which name an importable module has the app."""
     loaded = sys.modules.get(module)
-    if loaded is None or getattr(loaded, "__spec__", None) is None or importlib.util.find_spec(module) is None:
+    if (
+        loaded is None
+        or getattr(loaded, "__spec__", None) is None
+        or importlib.util.find_spec(module) is None
+    ):
         return None
     return next((name for name, value in vars(loaded).items() if value is app), None)

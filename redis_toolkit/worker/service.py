@@ -100,7 +100,9 @@ class Service:
             if supervisor is None:
                 return
             self._supervisor = supervisor
-            self._supervising = threading.Thread(target=self._run_supervisor, args=(supervisor,), name="rt-supervisor")
+            self._supervising = threading.Thread(
+                target=self._run_supervisor, args=(supervisor,), name="rt-supervisor"
+            )
             self._supervising.daemon = True
             self._supervising.start()
         supervisor.all_ready.wait()
@@ -179,7 +181,9 @@ class Service:
             try:
                 driver.run(serving.withdraw(process, list(self._router.responders(quiet=True))))
             except RedisToolkitError as error:
-                logger.warning("registrations of dead worker %s stay until their lease ends: %s", process, error)
+                logger.warning(
+                    "registrations of dead worker %s stay until their lease ends: %s", process, error
+                )
 
         return Supervisor(
             program,

@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from redis_toolkit.errors import WorkersFailed
 from redis_toolkit.worker.assignment import Assignment, Channel
@@ -227,17 +228,22 @@ class Supervisor:
             return
         lived = time.monotonic() - slot.started
         slot.deaths = 0 if slot.ready and lived >= STEADY else slot.deaths + 1
-        pause = random.uniform(0.5, 1.0) * min(0.1 * 2 ** (slot.deaths - 1), MAX_PAUSE) if slot.deaths else 0.0
+        pause = (
+            random.uniform(0.5, 1.0) * min(0.1 * 2 ** (slot.deaths - 1), MAX_PAUSE) if slot.deaths else 0.0
+        )
         slot.start_at = time.monotonic() + pause
         logger.warning(
-            "worker process %d ended with %s, starting another in %.1f s", process.pid, _how(process.returncode), pause
+            "worker process %d ended with %s, starting another in %.1f s",
+            process.pid,
+            _how(process.returncode),
+            pause,
         )
         if not slot.ready:
             self._false_starts += 1
             if not self._ever_ready and self._false_starts >= MAX_FALSE_STARTS:
                 self.failure = WorkersFailed(
                     f"{self._false_starts} worker processes ended before they were ready, the last with "
-                    f"{_how(process.returncode)}: see what they printed above. Command: {self._program.command}"
+                    f"{_how(process.returncode)}: see what they printed. Command: {self._program.command}"
                 )
         pid, name = process.pid, slot.name
         self._forget_channel(slot)
@@ -301,7 +307,7 @@ class Supervisor:
 
 
 def _import_path() -> list[str]:
-    return [entry or os.getcwd() for entry in sys.path]
+    return [entry or str(Path.cwd()) for entry in sys.path]
 
 
 def _how(code: int | None) -> str:

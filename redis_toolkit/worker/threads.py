@@ -94,7 +94,9 @@ class RequestThreads:
         self._stopping = threading.Event()
         self._workers = [_Worker(number) for number in range(threads)]
         self._threads = [
-            threading.Thread(target=self._work, args=(worker,), name=f"rt-requests-{worker.number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(worker,), name=f"rt-requests-{worker.number}", daemon=True
+            )
             for worker in self._workers
         ]
         self._deputy = threading.Thread(target=self._watch, name="rt-requests-deputy", daemon=True)
@@ -194,11 +196,15 @@ class RequestThreads:
             me.batch.extend((self._hot, body) for body in rest[0])
         self._drain(len(me.batch))
 
-    def _exchange(self, me: _Worker, link: Link, claims: list[Command], block: float) -> list[list[bytes] | None]:
+    def _exchange(
+        self, me: _Worker, link: Link, claims: list[Command], block: float
+    ) -> list[list[bytes] | None]:
         """Send replies and claims in one packet; returns what the claims gave."""
         replies = me.replies
         link.send([*replies, *claims])
-        refused = [reply for reply in (link.read(READ_TIMEOUT) for _ in replies) if isinstance(reply, Exception)]
+        refused = [
+            reply for reply in (link.read(READ_TIMEOUT) for _ in replies) if isinstance(reply, Exception)
+        ]
         with self._turn:
             del me.replies[: len(replies)]
         if refused:
@@ -214,7 +220,9 @@ class RequestThreads:
     def _run(self, me: _Worker) -> None:
         """Answer the batch: as the leader while it is quick work, else after giving up the lead."""
         expected = sum(self._answerers[key].expected or QUICK * 2 for key, _ in me.batch)
-        if expected > BATCH_SECONDS or any((self._answerers[key].expected or 1) > QUICK for key, _ in me.batch):
+        if expected > BATCH_SECONDS or any(
+            (self._answerers[key].expected or 1) > QUICK for key, _ in me.batch
+        ):
             self._resign(me)
         else:
             me.busy_since = time.monotonic()

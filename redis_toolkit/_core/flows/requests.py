@@ -11,12 +11,21 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import REFUSED, Call, Exchange, ExchangeMany, Flow, Outgoing, Refused, ScriptCall
+from redis_toolkit._core.flow import (
+    REFUSED,
+    Call,
+    Exchange,
+    ExchangeMany,
+    Flow,
+    Outgoing,
+    Refused,
+    ScriptCall,
+)
 from redis_toolkit._core.scripts import PATTERNS, REQUEST
 from redis_toolkit.errors import DecodeError, NoResponders, OutcomeUnknown, RedisToolkitError, RequestTimeout
 from redis_toolkit.wire import Reply, Wire
@@ -45,7 +54,7 @@ class OutgoingRequest:
     channel: str
     id: str
     data: Any
-    headers: dict[str, str] | None = None
+    headers: Mapping[str, str] | None = None
     spread: bool = False
     list_channel: str | None = None
     attempt: int = 1
@@ -159,9 +168,13 @@ def _settled(outcome: Any, call: OutgoingRequest) -> Any:
 
 def _result(outcome: Reply | Refused, call: OutgoingRequest) -> Any:
     if isinstance(outcome, Refused):
-        raise NoResponders(f"nobody serves requests on {call.channel!r}: start an app that has @app.on({call.channel!r})")
+        raise NoResponders(
+            f"nobody serves requests on {call.channel!r}: start an app that has @app.on({call.channel!r})"
+        )
     if outcome.id != call.id:
-        raise DecodeError(f"a reply with id {outcome.id!r} arrived for request {call.id!r} on {call.channel!r}")
+        raise DecodeError(
+            f"a reply with id {outcome.id!r} arrived for request {call.id!r} on {call.channel!r}"
+        )
     if outcome.error is not None:
         raise outcome.error
     return outcome.data

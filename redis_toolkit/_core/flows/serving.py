@@ -36,7 +36,9 @@ def withdraw(process: str, names: Sequence[str]) -> Flow[int]:
     """Say that a process serves these channels and globs no more; returns how many requests wait."""
     if not names:
         return 0
-    commands = tuple(ScriptCall(WITHDRAW, (keys.servers(name), keys.requests(name)), (process,)) for name in names)
+    commands = tuple(
+        ScriptCall(WITHDRAW, (keys.servers(name), keys.requests(name)), (process,)) for name in names
+    )
     replies = yield Call(commands, repeatable=True)
     return sum(int(reply) for reply in replies)
 

@@ -1,0 +1,44 @@
+"""Servers for the tests: one of each kind for all, flushed before each test, and one of its own for a
+test that kills it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from redis_toolkit.settings import Settings
+from tests.kit.servers import Server, available_kinds
+
+settings.register_profile("no-deadline", deadline=None)  # a deadline is a time limit that noise can break
+settings.load_profile("no-deadline")
+
+
+@pytest.fixture(scope="session", params=available_kinds())
+def shared_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server of each kind that this machine has."""
+    with Server(request.param, directory=tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """An empty server; a test that uses it runs once for each kind."""
+    shared_server.execute("FLUSHALL")
+    shared_server.execute("SCRIPT", "FLUSH")
+    return shared_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A server that the test may kill, pause and restart; the default kind."""
+    with Server(directory=tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def quick() -> Settings:
+    """Settings whose waits are short, for tests of what happens after them."""
+    return Settings(ping_interval=0.2, block=0.2, lease=1.0, reconnect_cap=0.2)
