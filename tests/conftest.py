@@ -17,7 +17,9 @@ settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session", params=available_kinds())
-def shared_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def shared_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A running server of each kind that this machine has."""
     with Server(request.param, directory=tmp_path_factory.mktemp(request.param)) as server:
         yield server

@@ -49,7 +49,20 @@ _ALWAYS: dict[str, Any] = {
 
 
 _POOL_ONLY = frozenset(
-    ["himport_registry", "event_dispatcher", "retry_on_error", "retry_on_timeout", "lib_name", "lib_version", "maint_notifications_pool_handler", "maint_notifications_config", "orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout", "maintenance_state"]
+    (
+        "himport_registry",
+        "event_dispatcher",
+        "retry_on_error",
+        "retry_on_timeout",
+        "lib_name",
+        "lib_version",
+        "maint_notifications_pool_handler",
+        "maint_notifications_config",
+        "orig_host_address",
+        "orig_socket_timeout",
+        "orig_socket_connect_timeout",
+        "maintenance_state",
+    )
 )
 """What a client's pool adds for itself, and what would bring redis-py's own retries back."""
 
