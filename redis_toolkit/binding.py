@@ -44,6 +44,8 @@ class Binding:
     def __init__(self, function: Callable[..., Any], app: object = None) -> None:
         self.function = function
         self.name = handler_name(function)
+        if any(inspect.iscoroutinefunction(part) for part in (function, getattr(function, "__call__", None))):
+            raise ConfigurationError(f"handler {self.name} is an async def: this version calls def handlers only")
         self._app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}

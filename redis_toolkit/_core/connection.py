@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -202,7 +202,9 @@ class Connections:
 
     def real_url(self) -> str:
         """Return the URL that another process can connect to; starts the embedded server if need be."""
-        return self.url if self._embedded is None else self._embedded.ensure()
+        if self._embedded is not None:
+            return self._embedded.ensure()
+        return self.url or _url_of(self._target(0).options)
 
     def acquire(self, deadline: float) -> Link:
         """Return a connection that is fit for use; give it back with `release`, or close it.
@@ -318,6 +320,17 @@ def _checked(kind: Any, options: dict[str, Any], where: str) -> _Server:
     except (TypeError, ValueError, redis.RedisError) as error:
         raise ConfigurationError(f"the server {where} cannot be used with these options: {error}") from error
     return _Server(kind, options, where)
+
+
+def _url_of(options: dict[str, Any]) -> str:
+    """Return the URL of a connection's options."""
+    login = ""
+    if options.get("password"):
+        login = f"{quote(options.get('username') or '', safe='')}:{quote(str(options['password']), safe='')}@"
+    if "path" in options:
+        return f"unix://{login}{quote(options['path'])}?db={options.get('db') or 0}"
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return f"redis://{login}{host}:{port}/{options.get('db') or 0}"
 
 
 def _without_password(url: str) -> str:

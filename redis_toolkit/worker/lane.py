@@ -82,6 +82,8 @@ class Lane:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+            if threading.current_thread() in self._threads:
+                return True  # a handler stops its own app: this thread goes on with what waits, then ends
             done = self._changed.wait_for(
                 lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
             )

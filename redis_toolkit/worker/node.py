@@ -1,7 +1,8 @@
 """A node: everything that serves one app in one process, started and stopped as a whole.
 
-Start: subscriptions, then threads, then the registration that lets callers send. Stop is the reverse:
-off the registries first, then what has been claimed or received gets until the end of the grace period.
+Start: subscriptions, then the registration, which also tells the server's time, then the threads that
+claim: what expired before is not executed. Stop: subscriptions and registration first, so that callers
+send nothing more; then what was sent, claimed or received gets until the end of the grace period.
 """
 
 from __future__ import annotations
@@ -94,20 +95,20 @@ class Node:
             RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
         """
         self.listener.start()
-        for pool in self._pools:
-            pool.start()
         if self._heartbeat is not None:
             try:
                 self._heartbeat.start()
             except BaseException:
-                self.stop(0.0)
+                self.listener.stop()
                 raise
+        for pool in self._pools:
+            pool.start()
 
     def stop(self, grace: float) -> bool:
         """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended."""
         deadline = time.monotonic() + grace
-        waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
         self.listener.stop()
+        waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
         ended = [pool.stop(deadline, waiting) for pool in self._pools]
         ended += [lane.stop(deadline) for lane in self._lanes]
         if not all(ended):

@@ -121,14 +121,16 @@ class RequestThreads:
             self._draining = waiting
             if not waiting and self._leader is None:
                 self._end()
-        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
+        me = threading.current_thread()  # one of them when a handler stops its own app: it ends afterwards
+        threads = [thread for thread in self._threads if thread is not me]
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             self._unblock()
-            for thread in self._threads:
+            for thread in threads:
                 thread.join(timeout=0.02)
         self._end()
         self._active.set()
         self._deputy.join(timeout=1.0)
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
     # -- one thread -------------------------------------------------------------------------------
 
