@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-__all__ = ["WITHOUT_TTL", "is_reply_key", "patterns", "reply", "requests", "serve", "servers"]
+__all__ = ["WITHOUT_TTL", "inbox", "is_reply_key", "patterns", "reply", "requests", "serve", "servers"]
 
 WITHOUT_TTL: frozenset[str] = frozenset()
 """Keys that may live for ever. None so far: even the registries expire with their last server."""
@@ -43,6 +43,11 @@ def serve(channel: str) -> str:
 def reply(channel: str, request_id: str) -> str:
     """LIST of reply envelopes for one sync call. TTL 60 s."""
     return f"rt:c:{_tag(channel)}:reply:{request_id}"
+
+
+def inbox(client: str, generation: int) -> str:
+    """LIST of reply envelopes for all async calls of one event loop, a new one per connection. TTL 60 s."""
+    return f"rt:i:{{{client}.{generation}}}"
 
 
 def patterns() -> str:

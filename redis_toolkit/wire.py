@@ -25,7 +25,7 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, Remo
 from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
 
-__all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire"]
+__all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire", "reply_id"]
 
 _JSON = JSONCodec()
 _MSGPACK = MsgpackCodec()
@@ -279,6 +279,25 @@ class Wire:
             raise DecodeError(
                 f"a message of {len(body):,} bytes, the limit is {self.max_payload:,} (max_payload=)"
             )
+
+
+def reply_id(body: bytes) -> str | None:
+    """Return the id in a reply envelope, or None when there is none.
+
+    Replies as this module writes them begin with their id, which is found without decoding the rest.
+    """
+    if body.startswith(b'{"id":"'):
+        found = body[7 : body.find(b'"', 7)]
+        if b"\\" not in found:
+            return found.decode("utf-8", "replace")
+    elif body[1:4] == b"\xa2id" and b"\xa0" <= body[4:5] <= b"\xbf":
+        return body[5 : 5 + (body[4] & 0x1F)].decode("utf-8", "replace")
+    try:
+        fields = (_MSGPACK if body[:1] >= b"\x80" else _JSON).decode(body)
+    except DecodeError:
+        return None
+    found_id = fields.get("id") if isinstance(fields, dict) else None
+    return found_id if isinstance(found_id, str) else None
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ Rules, each from an experiment with redis-py 8:
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 import weakref
@@ -164,6 +165,14 @@ class Link:
         """Send commands and return their replies, error replies among them."""
         self.send(commands, deadline)
         return [self.read(deadline - time.monotonic()) for _ in commands]
+
+    def detach(self) -> socket.socket:
+        """Return its connected socket, which is the caller's from now on."""
+        sock: socket.socket = self._connection._sock
+        self._connection._sock = None
+        self._connection._parser.on_disconnect()
+        sock.setblocking(False)
+        return sock
 
     def close(self) -> None:
         """Close it. It may be connected again."""

@@ -37,7 +37,7 @@ from redis_toolkit.errors import (
     StoreFull,
 )
 
-__all__ = ["Failed", "Fate", "reconnecting", "retrying", "sort"]
+__all__ = ["Failed", "Fate", "reconnecting", "retrying", "retrying_async", "sort"]
 
 
 class Fate(enum.Enum):
@@ -121,6 +121,12 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
         stop=lambda state: time.monotonic() + (state.upcoming_sleep or 0.0) >= deadline,
         reraise=True,
     )
+
+
+def retrying_async(deadline: float, *, repeatable: bool) -> tenacity.AsyncRetrying:
+    """Return what `retrying` does, for a coroutine function."""
+    sync = retrying(deadline, repeatable=repeatable)
+    return tenacity.AsyncRetrying(retry=sync.retry, wait=sync.wait, stop=sync.stop, reraise=True)
 
 
 def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], None]) -> tenacity.Retrying:

@@ -1,0 +1,144 @@
+"""One connection on an event loop: commands out in coalesced writes, replies in to whom they belong.
+
+Rules:
+
+- It is connected by the same code as every other connection (`Connections.dedicated`, in a thread of
+  the loop's executor); its socket then moves to the loop. TLS and logins are handled in one place.
+- Everything that is sent in one turn of the loop leaves in one write.
+- Each command has one receiver, which is called with its reply, with an error reply, or with `Failed`
+  when the connection is lost. Receivers run inside the read and must not block or raise.
+- No task and no future per message: callers make a future where they need one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+from redis.connection import DefaultParser
+
+from redis_toolkit._core.connection import Connections
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.recovery import Failed, sort
+
+__all__ = ["AsyncLink", "Receiver"]
+
+Receiver = Callable[[Any], None]
+_NOT_ENOUGH = object()
+
+
+class AsyncLink(asyncio.Protocol):
+    """One connection of one event loop.
+
+    Args:
+        where: the server, for messages.
+        loop: the loop it lives on.
+    """
+
+    def __init__(self, where: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.where = where
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH, replyError=DefaultParser.parse_error)
+        self._receivers: deque[Receiver] = deque()
+        self._out: list[bytes] = []
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self.lost: Failed | None = None
+
+    @classmethod
+    async def open(cls, connections: Connections, deadline: float) -> AsyncLink:
+        """Connect and log in by a deadline (monotonic seconds).
+
+        Raises:
+            Failed: not reached, or not let in.
+        """
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, connections.dedicated, deadline)
+        try:
+            link = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
+        sock = link.detach()
+        try:
+            _, protocol = await loop.create_connection(lambda: cls(link.where, loop), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return protocol
+
+    def send(self, commands: Sequence[Command], receivers: Sequence[Receiver]) -> None:
+        """Send commands, one receiver for each, with everything else of this turn of the loop."""
+        if self.lost is not None:
+            for receiver in receivers:
+                receiver(self.lost)
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += [hiredis.pack_command(_encoded(command)) for command in commands]
+        self._receivers.extend(receivers)
+
+    async def writable(self) -> None:
+        """Wait while the peer takes nothing more: a caller with much to send does so between sends."""
+        await self._may_write.wait()
+
+    def close(self, failure: Failed | None = None) -> None:
+        """Close it; whoever waits for a reply gets the failure."""
+        if self.lost is None:
+            error = ConnectionError("closed")
+            self.lost = failure or sort(error, sent=True, where=self.where)
+            if self._transport is not None:
+                self._transport.abort()
+            self._may_write.set()
+            receivers, self._receivers = self._receivers, deque()
+            self._out.clear()
+            for receiver in receivers:
+                receiver(self.lost)
+
+    # -- called by the loop -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        reader, receivers = self._reader, self._receivers
+        try:
+            reader.feed(data)
+            reply = reader.gets()
+            while reply is not _NOT_ENOUGH:
+                receivers.popleft()(reply)
+                reply = reader.gets()
+        except (hiredis.ProtocolError, IndexError) as error:
+            self.close(sort(error, sent=True, where=self.where))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        reason = error or ConnectionError("connection closed by the server")
+        self.close(sort(reason, sent=True, where=self.where))
+
+    def pause_writing(self) -> None:
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        self._may_write.set()
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None and self.lost is None:
+            packet = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
+            self._transport.write(packet)
+
+
+def _encoded(command: Command) -> tuple[Any, ...]:
+    """Return a command with floats as text; hiredis packs str, bytes and int itself."""
+    return tuple(repr(part) if type(part) is float else part for part in command)
+
+
+def _close_late(opening: asyncio.Future[Any]) -> None:
+    """Close a connection that was made after its caller had been cancelled."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
