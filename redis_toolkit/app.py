@@ -9,8 +9,6 @@ from __future__ import annotations
 import atexit
 import copy
 import logging
-import math
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -21,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from typing_extensions import Unpack
 
 from redis_toolkit._core.connection import Connections, shared_connections
-from redis_toolkit._core.flows import events, requests
+from redis_toolkit._core.flows import events
 from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.binding import handler_name
+from redis_toolkit.calls import UNSET, Calls
 from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
-from redis_toolkit.globs import rank
 from redis_toolkit.message import Gap
-from redis_toolkit.routing import Router, checked_channel
+from redis_toolkit.routing import Router
 from redis_toolkit.settings import Options, Settings, default_url
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
@@ -41,7 +39,6 @@ __all__ = ["App"]
 logger = logging.getLogger("redis_toolkit")
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNSET: Any = object()
 
 
 class App:
@@ -87,6 +84,7 @@ class App:
             raise ConfigurationError(f"App() has no such option: {error}") from error
         self._wire = Wire(resolve_codec(codec), self.settings.max_payload)
         self._connections = _connections_of(default_url() if url is None else url, redis, self.settings)
+        self._calls = Calls(self._wire)
         self._driver = SyncDriver(self._connections, self.settings)
         self._router = Router()
         self._gap_callbacks: list[Callable[[Gap], Any]] = []
@@ -185,8 +183,7 @@ class App:
             ServerUnreachable: no connection within ``command_timeout``. Nothing was sent.
             OutcomeUnknown: the connection was cut while the event was on its way.
         """
-        body = self._wire_of(codec).live(data, headers)
-        return self._driver.run(events.publish(checked_channel(channel), body))
+        return self._driver.run(self._calls.publish(channel, data, headers, codec))
 
     def publish_many(
         self,
@@ -205,14 +202,12 @@ class App:
             EncodeError: one of the payloads cannot be written. Nothing was sent.
             RedisToolkitError: as in `publish`; those before it have been sent.
         """
-        wire = self._wire_of(codec)
-        bodies = [wire.live(data, headers) for data in payloads]
-        return self._driver.run(events.publish_many(checked_channel(channel), bodies))
+        return self._driver.run(self._calls.publish_many(channel, payloads, headers, codec))
 
     def request(
         self,
         channel: str,
-        data: Any = _UNSET,
+        data: Any = UNSET,
         /,
         *,
         timeout: float = 5.0,
@@ -248,21 +243,11 @@ class App:
         Example:
             ``app.request("add", {"a": 1, "b": 2})`` or ``app.request("add", a=1, b=2)``
         """
-        if fields and data is not _UNSET:
-            raise ConfigurationError("request() takes one payload or keyword fields, not both")
-        if type(retries) is not int or retries < 0:
-            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
-        call = requests.OutgoingRequest(
-            checked_channel(channel),
-            secrets.token_hex(8),
-            fields or (None if data is _UNSET else data),
-            headers,
-            spread=bool(fields),
+        return self._driver.run(
+            self._calls.request(
+                channel, data, fields, timeout=timeout, retries=retries, headers=headers, codec=codec
+            )
         )
-        flow = requests.request(
-            call, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), retries=retries
-        )
-        return self._driver.run(flow)
 
     def request_many(
         self,
@@ -290,22 +275,17 @@ class App:
         Returns:
             What the handlers returned, in the order of the payloads.
         """
-        if type(window) is not int or window < 1:
-            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
-        channel, together = checked_channel(channel), secrets.token_hex(8)
-        calls = [
-            requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
-            for number, data in enumerate(payloads)
-        ]
-        flow = requests.request_many(
-            calls, self._wire_of(codec), rank, timeout_ms=_milliseconds(timeout), window=window
+        return self._driver.run(
+            self._calls.request_many(
+                channel,
+                payloads,
+                timeout=timeout,
+                window=window,
+                headers=headers,
+                codec=codec,
+                return_exceptions=return_exceptions,
+            )
         )
-        results = self._driver.run(flow)
-        if not return_exceptions:
-            for result in results:
-                if isinstance(result, RedisToolkitError):
-                    raise result
-        return results
 
     def health_check(self) -> bool:
         """Return whether the server answers (``PING``) and, while started, all is subscribed."""
@@ -425,9 +405,6 @@ class App:
             except Exception:
                 logger.exception("on_gap callback %s failed", handler_name(callback))
 
-    def _wire_of(self, codec: str | Codec | None) -> Wire:
-        return self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
-
 
 def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
     """Return the connections of an app; a worker process joins the embedded server of its supervisor."""
@@ -437,9 +414,3 @@ def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
     if part is not None:
         url = part.urls.get(url, url)
     return shared_connections(url, settings.connect_timeout)
-
-
-def _milliseconds(timeout: object) -> int:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds greater than 0")
-    return max(int(timeout * 1000), 1)

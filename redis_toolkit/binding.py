@@ -44,8 +44,8 @@ class Binding:
     def __init__(self, function: Callable[..., Any], app: object = None) -> None:
         self.function = function
         self.name = handler_name(function)
-        if any(inspect.iscoroutinefunction(part) for part in (function, getattr(function, "__call__", None))):
-            raise ConfigurationError(f"handler {self.name} is an async def: this version calls def handlers only")
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            raise ConfigurationError(f"handler {self.name} is async def: so far a handler is a plain def")
         self._app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}

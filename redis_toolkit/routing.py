@@ -98,9 +98,10 @@ class Router:
         """
         if not names:
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
-        known = list(dict.fromkeys(checked_channel(name) for name in names))
-        globs = tuple(name for name in known if is_glob(name))
-        channels = tuple(name for name in known if not is_glob(name))
+        checked = [checked_channel(name) for name in names]
+        # Each without doubles by itself: an `ExactChannel` equals the glob of the same text.
+        globs = tuple(dict.fromkeys(name for name in checked if is_glob(name)))
+        channels = tuple(dict.fromkeys(name for name in checked if not is_glob(name)))
         handler = Handler(Binding(function, app), wire, channels, globs, **options)
         if not handler.events and not handler.answers:
             raise ConfigurationError(

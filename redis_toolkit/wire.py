@@ -31,6 +31,8 @@ _JSON = JSONCodec()
 _MSGPACK = MsgpackCodec()
 _OPAQUE_MARK = b"\xa2rt\x01"
 """How a msgpack envelope of a live event goes on after its first byte: the field ``rt`` with 1."""
+_MAP_STARTS = frozenset((b"{", b"\xde", b"\xdf", *(bytes([byte]) for byte in range(0x80, 0x90))))
+"""The first bytes of maps, in JSON as we write it and in msgpack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,21 @@ class Wire:
             EncodeError: the codec cannot write the payload, or a header is not text.
             PayloadTooLarge: the body is over the limit.
         """
-        if headers or (self._native is not None and isinstance(data, Mapping) and "rt" in data):
-            fields: dict[str, Any] = {"rt": 1}
-            return self._envelope(fields, data, headers)
-        return self._within_limit(self._encode(data))
+        if not headers:
+            body = self._encode(data)
+            if not self._could_be_mistaken(data, body):
+                return self._within_limit(body)
+        return self._envelope({"rt": 1}, data, headers)
+
+    def _could_be_mistaken(self, data: Any, body: bytes) -> bool:
+        """Return whether a bare body would be read as an envelope, or one day might be."""
+        if self._native is None:
+            return _is_opaque_envelope(body)
+        if isinstance(data, Mapping):
+            return "rt" in data
+        if body[:1] not in _MAP_STARTS or b"rt" not in body:
+            return False
+        return "rt" in self._native.decode(body)  # a model that has such a field
 
     def request(
         self,
@@ -120,7 +133,7 @@ class Wire:
 
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
         """Return the envelope of a handler's exception, shortened when it would be over the limit."""
-        room = max(self.max_payload // 8, 64)
+        room = max(self.max_payload // 16, 64)  # characters: each of two texts may take 7 bytes for one
         fields = {"type": type(error).__name__, "message": _text(error)[:room]}
         if traceback:
             fields["traceback"] = _utf8(traceback[-room:])
@@ -170,7 +183,7 @@ class Wire:
         """
         self._refuse_oversize(body)
         if self._native is None:
-            if not (b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK):
+            if not _is_opaque_envelope(body):
                 return self._decode(body), Headers()
             value: Any = _MSGPACK.decode(body)
         else:
@@ -193,10 +206,10 @@ class Wire:
         """
         self._refuse_oversize(body)
         fields = self._read_native(body)
-        if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
+        if not isinstance(fields, dict) or not _is_sendable(fields.get("id")):
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
-        if reply_to is not None and not (isinstance(reply_to, str) and is_reply_key(reply_to)):
+        if reply_to is not None and not (_is_sendable(reply_to) and is_reply_key(reply_to)):
             raise DecodeError(
                 f"reply_to={start_of(str(reply_to).encode(errors='replace'))} is not a reply key"
             )
@@ -272,7 +285,9 @@ class Wire:
             raise
         except Exception as error:
             name, reason = codec_name(self.codec), f"{type(error).__name__}: {error}"
-            raise DecodeError(f"codec {name!r} failed on {start_of(body)}: {reason}") from error
+            raise DecodeError(
+                f"codec {name!r} failed on {start_of(body)}: {' '.join(reason.split())}"
+            ) from error
 
     def _refuse_oversize(self, body: bytes) -> None:
         if len(body) > self.max_payload:
@@ -305,6 +320,15 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not _is_text(name) or not _is_text(value):
             raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
     return dict(headers)
+
+
+def _is_opaque_envelope(body: bytes) -> bool:
+    return b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK
+
+
+def _is_sendable(value: Any) -> bool:
+    """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
+    return isinstance(value, str) and _utf8(value) == value
 
 
 def _is_text(value: object) -> bool:

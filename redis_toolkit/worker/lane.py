@@ -72,10 +72,7 @@ class Lane:
             self._bytes += len(body)
             if len(self._items) > self._max_messages or self._bytes > self._max_bytes:
                 self._drop()
-            if self._waiting:
-                self._changed.notify()
-            elif len(self._threads) < (self.handler.concurrency or 1):
-                self._start_thread()
+            self._call_thread()
 
     def stop(self, deadline: float) -> bool:
         """Let what waits be handled until ``deadline`` (monotonic); returns whether all of it was."""
@@ -90,6 +87,13 @@ class Lane:
             self._items.clear()
             self._changed.notify_all()
         return done
+
+    def _call_thread(self) -> None:
+        """Wake a thread that waits, or start one more while there may be more."""
+        if self._waiting:
+            self._changed.notify()
+        elif len(self._threads) < (self.handler.concurrency or 1):
+            self._start_thread()
 
     def _start_thread(self) -> None:
         name = f"rt-lane-{self.handler.name}-{len(self._threads)}"
@@ -130,6 +134,9 @@ class Lane:
             batch = [self._items.popleft() for _ in range(min(share, len(self._items)))]
             self._bytes -= sum(len(item[2]) for item in batch)
             self._running += bool(batch)
+            if self._items and share == 1:
+                # Several messages may have called one thread, which counts as waiting until it runs.
+                self._call_thread()
             gap = None
             if (
                 self._dropped

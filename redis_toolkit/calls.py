@@ -1,0 +1,115 @@
+"""What a caller says, as flows: `App`'s talking methods and their checks, for every driver alike.
+
+Rules: what cannot be sent is refused here, before a driver is asked: names, payloads, headers, options.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from redis_toolkit._core.flow import Flow
+from redis_toolkit._core.flows import events, requests
+from redis_toolkit.codecs import Codec, resolve_codec
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.globs import rank
+from redis_toolkit.routing import checked_channel
+from redis_toolkit.wire import Wire
+
+__all__ = ["UNSET", "Calls"]
+
+UNSET: Any = object()
+"""Stands for a payload that was not given, as None is one."""
+
+Headers = Mapping[str, str] | None
+
+
+class Calls:
+    """Makes flows of calls.
+
+    Args:
+        wire: the app's codec and size limit.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def publish(self, channel: str, data: Any, headers: Headers, codec: str | Codec | None) -> Flow[int]:
+        """Return the flow of `App.publish`."""
+        return events.publish(checked_channel(channel), self._wire_of(codec).live(data, headers))
+
+    def publish_many(
+        self, channel: str, payloads: Iterable[Any], headers: Headers, codec: str | Codec | None
+    ) -> Flow[list[int]]:
+        """Return the flow of `App.publish_many`."""
+        wire = self._wire_of(codec)
+        return events.publish_many(checked_channel(channel), [wire.live(data, headers) for data in payloads])
+
+    def request(
+        self,
+        channel: str,
+        data: Any,
+        fields: dict[str, Any],
+        *,
+        timeout: float,
+        retries: int,
+        headers: Headers,
+        codec: str | Codec | None,
+    ) -> Flow[Any]:
+        """Return the flow of `App.request`."""
+        if fields and data is not UNSET:
+            raise ConfigurationError("request() takes one payload or keyword fields, not both")
+        if type(retries) is not int or retries < 0:
+            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
+        call = requests.OutgoingRequest(
+            checked_channel(channel),
+            secrets.token_hex(8),
+            fields or (None if data is UNSET else data),
+            headers,
+            spread=bool(fields),
+        )
+        wire, timeout_ms = self._wire_of(codec), _milliseconds(timeout)
+        return requests.request(call, wire, rank, timeout_ms=timeout_ms, retries=retries)
+
+    def request_many(
+        self,
+        channel: str,
+        payloads: Iterable[Any],
+        *,
+        timeout: float,
+        window: int,
+        headers: Headers,
+        codec: str | Codec | None,
+        return_exceptions: bool,
+    ) -> Flow[list[Any]]:
+        """Return the flow of `App.request_many`."""
+        if type(window) is not int or window < 1:
+            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
+        channel, together = checked_channel(channel), secrets.token_hex(8)
+        calls = [
+            requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
+            for number, data in enumerate(payloads)
+        ]
+        wire, timeout_ms = self._wire_of(codec), _milliseconds(timeout)
+        flow = requests.request_many(calls, wire, rank, timeout_ms=timeout_ms, window=window)
+        return flow if return_exceptions else _raising(flow)
+
+    def _wire_of(self, codec: str | Codec | None) -> Wire:
+        return self._wire if codec is None else Wire(resolve_codec(codec), self._wire.max_payload)
+
+
+def _raising(flow: Flow[list[Any]]) -> Flow[list[Any]]:
+    """Return the flow with the first exception among its results raised instead."""
+    results = yield from flow
+    for result in results:
+        if isinstance(result, RedisToolkitError):
+            raise result
+    return results
+
+
+def _milliseconds(timeout: object) -> int:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds greater than 0")
+    return max(int(timeout * 1000), 1)
