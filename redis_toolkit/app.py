@@ -6,28 +6,28 @@ given; whatever cannot work is refused when it is registered or before it is sen
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import copy
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from typing_extensions import Unpack
 
+from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections, shared_connections
-from redis_toolkit._core.flows import events
-from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.binding import handler_name
-from redis_toolkit.calls import UNSET, Calls
 from redis_toolkit.codecs import Codec, resolve_codec
-from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
 from redis_toolkit.settings import Options, Settings, default_url
+from redis_toolkit.talking import Talking
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("redis_toolkit")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class App:
+class App(Talking):
     """An application on one Redis or Valkey server.
 
     Args:
@@ -79,13 +79,11 @@ class App:
         if url is not None and redis is not None:
             raise ConfigurationError("give an app url= or redis=, not both")
         try:
-            self.settings = Settings(**options)
+            settings = Settings(**options)
         except TypeError as error:
             raise ConfigurationError(f"App() has no such option: {error}") from error
-        self._wire = Wire(resolve_codec(codec), self.settings.max_payload)
-        self._connections = _connections_of(default_url() if url is None else url, redis, self.settings)
-        self._calls = Calls(self._wire)
-        self._driver = SyncDriver(self._connections, self.settings)
+        connections = _connections_of(default_url() if url is None else url, redis, settings)
+        super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
         self._gap_callbacks: list[Callable[[Gap], Any]] = []
         self._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
@@ -157,145 +155,6 @@ class App:
         self._gap_callbacks.append(callback)
         return callback
 
-    # -- talking ----------------------------------------------------------------------------------
-
-    def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        headers: Mapping[str, str] | None = None,
-        codec: str | Codec | None = None,
-    ) -> int:
-        """Publish a live event (``PUBLISH``).
-
-        Args:
-            channel: exact name.
-            data: the payload.
-            headers: text by name. Without headers the body is the bare payload, readable by anyone.
-            codec: another codec than the app's.
-
-        Returns:
-            The number of live receivers.
-
-        Raises:
-            EncodeError: the payload cannot be written, or is too large. Nothing was sent.
-            ServerUnreachable: no connection within ``command_timeout``. Nothing was sent.
-            OutcomeUnknown: the connection was cut while the event was on its way.
-        """
-        return self._driver.run(self._calls.publish(channel, data, headers, codec))
-
-    def publish_many(
-        self,
-        channel: str,
-        payloads: Iterable[Any],
-        *,
-        headers: Mapping[str, str] | None = None,
-        codec: str | Codec | None = None,
-    ) -> list[int]:
-        """Publish many live events in order, in few round trips.
-
-        Returns:
-            The number of live receivers of each.
-
-        Raises:
-            EncodeError: one of the payloads cannot be written. Nothing was sent.
-            RedisToolkitError: as in `publish`; those before it have been sent.
-        """
-        return self._driver.run(self._calls.publish_many(channel, payloads, headers, codec))
-
-    def request(
-        self,
-        channel: str,
-        data: Any = UNSET,
-        /,
-        *,
-        timeout: float = 5.0,
-        retries: int = 0,
-        headers: Mapping[str, str] | None = None,
-        codec: str | Codec | None = None,
-        **fields: Any,
-    ) -> Any:
-        """Ask whoever serves a channel: exactly one worker handles it, and its return value comes back.
-
-        Args:
-            channel: exact name.
-            data: the payload.
-            timeout: seconds to wait for the answer, in each try. A request that is still waiting
-                then is not executed any more.
-            retries: how often to ask again after a timeout or a lost connection. The handler may then
-                run more than once; it sees the same id and a higher ``attempt``.
-            headers: text by name.
-            codec: another codec than the app's.
-            **fields: the payload as the handler's parameters, instead of ``data``.
-
-        Returns:
-            What the handler returned, as it was decoded.
-
-        Raises:
-            RemoteError: the handler raised.
-            NoResponders: nobody serves the channel; said at once.
-            RequestTimeout: no answer by the deadline.
-            OutcomeUnknown: the connection was cut after the request had left.
-            ServerUnreachable: no connection by the deadline. Nothing was sent.
-            EncodeError: the payload cannot be written. Nothing was sent.
-
-        Example:
-            ``app.request("add", {"a": 1, "b": 2})`` or ``app.request("add", a=1, b=2)``
-        """
-        return self._driver.run(
-            self._calls.request(
-                channel, data, fields, timeout=timeout, retries=retries, headers=headers, codec=codec
-            )
-        )
-
-    def request_many(
-        self,
-        channel: str,
-        payloads: Iterable[Any],
-        *,
-        timeout: float = 5.0,
-        window: int = 100,
-        headers: Mapping[str, str] | None = None,
-        codec: str | Codec | None = None,
-        return_exceptions: bool = False,
-    ) -> list[Any]:
-        """Ask many times on one connection, with at most ``window`` requests unanswered at a time.
-
-        Args:
-            channel: exact name.
-            payloads: one payload for each request.
-            timeout: seconds that each request has from when it is sent.
-            window: how many may be on their way at once; as many workers can be busy.
-            headers: text by name, for each of them.
-            codec: another codec than the app's.
-            return_exceptions: whether an exception stands in its place in the result. Otherwise the
-                first one is raised when all requests have ended.
-
-        Returns:
-            What the handlers returned, in the order of the payloads.
-        """
-        return self._driver.run(
-            self._calls.request_many(
-                channel,
-                payloads,
-                timeout=timeout,
-                window=window,
-                headers=headers,
-                codec=codec,
-                return_exceptions=return_exceptions,
-            )
-        )
-
-    def health_check(self) -> bool:
-        """Return whether the server answers (``PING``) and, while started, all is subscribed."""
-        try:
-            self._driver.run(events.ping())
-        except RedisToolkitError as error:
-            logger.warning("health check failed: %s", error)
-            return False
-        return not self._started or self._service.confirmed
-
     # -- living -----------------------------------------------------------------------------------
 
     def start(self, workers: int = 0) -> None:
@@ -308,6 +167,7 @@ class App:
         Raises:
             RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
         """
+        loops.check_blocking("start")
         self._service.start(workers, sys._getframe(1))
         atexit.register(self.stop)
 
@@ -316,6 +176,22 @@ class App:
         atexit.unregister(self.stop)
         if self._started:
             self._service.stop()
+        self._connections.close()
+
+    async def astart(self, workers: int = 0) -> None:
+        """Await what `start` does. ``async def`` handlers run on the running loop."""
+        if workers:
+            await asyncio.to_thread(self._service.start, workers, sys._getframe(1))
+        else:
+            await self._service.astart()
+        atexit.register(self.stop)
+
+    async def astop(self) -> None:
+        """Await what `stop` does, and close what this loop has open."""
+        atexit.unregister(self.stop)
+        if self._started:
+            await self._service.astop()
+        await self._async_driver.close()
         self._connections.close()
 
     def run(self, workers: int = 1) -> None:
@@ -355,6 +231,15 @@ class App:
     ) -> None:
         self.stop()
 
+    async def __aenter__(self) -> Self:
+        await self.astart()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.astop()
+
     # -- about it ---------------------------------------------------------------------------------
 
     @property
@@ -383,6 +268,9 @@ class App:
         from redis_toolkit.worker.service import Service
 
         return Service(self, self._module, self._router, self._connections, self.settings, self._report)
+
+    def _confirmed(self) -> bool:
+        return not self._started or self._service.confirmed
 
     @property
     def _started(self) -> bool:

@@ -44,8 +44,9 @@ class Binding:
     def __init__(self, function: Callable[..., Any], app: object = None) -> None:
         self.function = function
         self.name = handler_name(function)
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-            raise ConfigurationError(f"handler {self.name} is async def: so far a handler is a plain def")
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            type(function).__call__
+        )
         self._app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}
@@ -62,6 +63,8 @@ class Binding:
 
     def call(self, message: Message, *, spread: bool = False) -> Any:
         """Call the handler with the arguments that a message gives it, and return what it returns.
+
+        For an ``async def`` handler that is its coroutine.
 
         Args:
             message: the message.

@@ -109,6 +109,11 @@ class Router:
             )
         self.handlers.append(handler)
 
+    @property
+    def has_async(self) -> bool:
+        """Whether any handler is ``async def``."""
+        return any(handler.binding.is_async for handler in self.handlers)
+
     def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
         """Return who answers requests, by exact name or glob; logs those that are left out, unless quiet."""
         table: dict[str, Handler] = {}

@@ -39,7 +39,8 @@ class Settings:
         block: seconds that one blocking claim waits on the server.
         lease: seconds that a server of requests counts as alive after its last heartbeat.
         grace: seconds that running handlers get to finish when the app stops.
-        concurrency: threads per process for requests.
+        concurrency: threads per process for requests to ``def`` handlers.
+        coroutines: requests to ``async def`` handlers that one process handles at once.
         max_payload: bytes of one encoded message.
         lane_messages: messages that may wait for one live handler.
         lane_bytes: bytes that may wait for one live handler.
@@ -54,6 +55,7 @@ class Settings:
     lease: float = 10.0
     grace: float = 10.0
     concurrency: int = 8
+    coroutines: int = 100
     max_payload: int = 1024 * 1024
     lane_messages: int = 524_288
     lane_bytes: int = 128 * 1024 * 1024
@@ -79,6 +81,7 @@ class Options(TypedDict, total=False):
     lease: float
     grace: float
     concurrency: int
+    coroutines: int
     max_payload: int
     lane_messages: int
     lane_bytes: int

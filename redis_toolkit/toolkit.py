@@ -100,7 +100,7 @@ class RedisToolkit:
             ServerUnreachable: no connection. Nothing was sent.
             OutcomeUnknown: the connection was cut while it was on its way.
         """
-        receivers = self._app.publish(channel, data)
+        receivers = self._app._driver.run(self._app._calls.publish(channel, data, None, None))
         self._info("published to %r: %d receivers", channel, receivers)
         return receivers
 

@@ -37,7 +37,7 @@ from redis_toolkit._core.flow import (
     by_text,
 )
 from redis_toolkit._core.recovery import Failed, Fate, retrying_async, sort
-from redis_toolkit.errors import DecodeError, OutcomeUnknown, RedisToolkitError, RequestTimeout
+from redis_toolkit.errors import RedisToolkitError, RequestTimeout
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Reply, reply_id
 
@@ -83,12 +83,14 @@ class AsyncDriver:
         """Close what the running loop has open. Whoever needs a connection afterwards gets a new one."""
         hub = self._hubs.pop(asyncio.get_running_loop(), None)
         if hub is not None:
-            hub.close()
+            await hub.aclose()
 
     async def _perform(self, step: Call | Exchange | ExchangeMany) -> Any:
         if isinstance(step, Call):
             deadline = time.monotonic() + self._settings.command_timeout
-            return await self._patiently(partial(self._call, step, deadline), deadline, repeatable=step.repeatable)
+            return await self._patiently(
+                partial(self._call, step, deadline), deadline, repeatable=step.repeatable
+            )
         if isinstance(step, Exchange):
             deadline = time.monotonic() + step.timeout_ms / 1000
             return await self._patiently(
@@ -246,13 +248,13 @@ class _Hub:
             timer.cancel()
             self._waiting.pop(request.id, None)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close both connections; whoever waits hears that the outcome is unknown."""
-        for link in (self._commands, self._inbox):
-            if link is not None:
-                link.close()
         if self._watchdog is not None:
             self._watchdog.cancel()
+        for link in (self._commands, self._inbox):
+            if link is not None:
+                await link.aclose()
 
     def _accepted(self, done: asyncio.Future[Any], script: ScriptCall, reply: Any) -> None:
         """Take the reply of the script that sends a request."""
@@ -311,5 +313,7 @@ class _Hub:
 def _time_out(done: asyncio.Future[Any], request: Outgoing) -> None:
     if not done.done():
         done.set_exception(
-            RequestTimeout(f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run")
+            RequestTimeout(
+                f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run"
+            )
         )

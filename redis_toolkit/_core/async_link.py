@@ -47,6 +47,7 @@ class AsyncLink(asyncio.Protocol):
         self._out: list[bytes] = []
         self._may_write = asyncio.Event()
         self._may_write.set()
+        self._gone = asyncio.Event()
         self.lost: Failed | None = None
 
     @classmethod
@@ -99,6 +100,11 @@ class AsyncLink(asyncio.Protocol):
             for receiver in receivers:
                 receiver(self.lost)
 
+    async def aclose(self) -> None:
+        """Close it, and wait until the loop has let go of its socket."""
+        self.close()
+        await self._gone.wait()
+
     # -- called by the loop -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,6 +125,7 @@ class AsyncLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         reason = error or ConnectionError("connection closed by the server")
         self.close(sort(reason, sent=True, where=self.where))
+        self._gone.set()
 
     def pause_writing(self) -> None:
         self._may_write.clear()

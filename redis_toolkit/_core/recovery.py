@@ -37,7 +37,7 @@ from redis_toolkit.errors import (
     StoreFull,
 )
 
-__all__ = ["Failed", "Fate", "reconnecting", "retrying", "retrying_async", "sort"]
+__all__ = ["Failed", "Fate", "reconnecting", "reconnecting_async", "retrying", "retrying_async", "sort"]
 
 
 class Fate(enum.Enum):
@@ -127,6 +127,20 @@ def retrying_async(deadline: float, *, repeatable: bool) -> tenacity.AsyncRetryi
     """Return what `retrying` does, for a coroutine function."""
     sync = retrying(deadline, repeatable=repeatable)
     return tenacity.AsyncRetrying(retry=sync.retry, wait=sync.wait, stop=sync.stop, reraise=True)
+
+
+def reconnecting_async(
+    cap: float, stopped: Callable[[], bool], log: Callable[[Failed], None]
+) -> tenacity.AsyncRetrying:
+    """Return what `reconnecting` does, for a reader on an event loop."""
+    sync = reconnecting(cap, threading.Event(), log)
+    return tenacity.AsyncRetrying(
+        retry=sync.retry,
+        wait=sync.wait,
+        stop=lambda _state: stopped(),
+        before_sleep=sync.before_sleep,
+        reraise=True,
+    )
 
 
 def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], None]) -> tenacity.Retrying:

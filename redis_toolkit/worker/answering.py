@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from typing import Any
 
 from redis_toolkit.codecs import start_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
@@ -21,9 +22,13 @@ from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
 
-__all__ = ["Answerer"]
+__all__ = ["Answerer", "Delivery"]
 
 logger = logging.getLogger("redis_toolkit")
+
+
+Delivery = tuple[str, bytes]
+"""Where a reply goes, and its body."""
 
 
 class Answerer:
@@ -57,12 +62,40 @@ class Answerer:
             return 0
         return min(int(seconds / max(self.expected, 1e-6)), most)
 
-    def answer(self, item: bytes) -> tuple[str, bytes] | None:
-        """Return where the reply goes and its body; None when nobody waits for one.
+    def answer(self, item: bytes) -> Delivery | None:
+        """Answer a request with a ``def`` handler.
 
         Args:
             item: ``<expiry ms> <envelope>``, as it stood in the list. An expiry of 0 means none.
+
+        Returns:
+            Where the reply goes and its body; None when nobody waits for one.
         """
+        request = self._read(item)
+        if not isinstance(request, IncomingRequest):
+            return request
+        started = time.perf_counter()
+        try:
+            result = self.handler.binding.call(self._message(request), spread=request.spread)
+        except BaseException as error:
+            return self._failed(request, error)
+        finally:
+            self._learn(time.perf_counter() - started)
+        return self._succeeded(request, result)
+
+    async def answer_async(self, item: bytes) -> Delivery | None:
+        """Answer a request with an ``async def`` handler; see `answer`. Being cancelled is an error too."""
+        request = self._read(item)
+        if not isinstance(request, IncomingRequest):
+            return request
+        try:
+            result = await self.handler.binding.call(self._message(request), spread=request.spread)
+        except BaseException as error:
+            return self._failed(request, error)
+        return self._succeeded(request, result)
+
+    def _read(self, item: bytes) -> IncomingRequest | Delivery | None:
+        """Return the request; or the reply to one that cannot be read; or None to drop it."""
         stamp, _, body = item.partition(b" ")
         if not stamp.isdigit():
             self._counters.add("undecodable")
@@ -76,44 +109,47 @@ class Answerer:
             return None
         wire = self.handler.wire
         try:
-            request = wire.read_request(body)
+            return wire.read_request(body)
         except UnreadableEnvelope as error:
             self._counters.add("undecodable")
-            return (
-                (error.reply_to, wire.error_reply(error.id, DecodeError(str(error))))
-                if error.reply_to
-                else None
-            )
+            reply = wire.error_reply(error.id, DecodeError(str(error)))
+            return (error.reply_to, reply) if error.reply_to else None
         except DecodeError as error:
             self._counters.add("undecodable")
             logger.warning("dropped from the requests of %r: %s", self.name, error)
             return None
-        reply = self._reply(request)
-        return (request.reply_to, reply) if request.reply_to else None
 
-    def _reply(self, request: IncomingRequest) -> bytes:
-        wire = self.handler.wire
+    def _message(self, request: IncomingRequest) -> Message:
         channel = request.channel or self.name
-        message = Message(channel, request.data, request.headers, request.id, self._pattern, request.attempt)
-        started = time.perf_counter()
-        try:
-            result = self.handler.binding.call(message, spread=request.spread)
-        except PayloadMismatch as error:
+        return Message(channel, request.data, request.headers, request.id, self._pattern, request.attempt)
+
+    def _failed(self, request: IncomingRequest, error: BaseException) -> Delivery | None:
+        if isinstance(error, PayloadMismatch):
             self._counters.add("mismatched")
-            return wire.error_reply(request.id, error)
-        except BaseException as error:
+            trace = None
+        else:
             self._counters.add("failed")
-            logger.warning("handler %s failed on a request on %r", self.handler.name, channel, exc_info=True)
-            trace = traceback.format_exc() if self._send_tracebacks else None
-            return wire.error_reply(request.id, error, trace)
-        finally:
-            self._learn(time.perf_counter() - started)
+            logger.warning(
+                "handler %s failed on a request on %r",
+                self.handler.name,
+                request.channel or self.name,
+                exc_info=error,
+            )
+            trace = "".join(traceback.format_exception(error)) if self._send_tracebacks else None
+        if request.reply_to is None:
+            return None
+        return request.reply_to, self.handler.wire.error_reply(request.id, error, trace)
+
+    def _succeeded(self, request: IncomingRequest, result: Any) -> Delivery | None:
+        if request.reply_to is None:
+            return None
+        wire = self.handler.wire
         try:
-            return wire.reply(request.id, result)
+            return request.reply_to, wire.reply(request.id, result)
         except EncodeError as error:
             self._counters.add("failed")
             logger.warning("handler %s returned what cannot be sent: %s", self.handler.name, error)
-            return wire.error_reply(request.id, error)
+            return request.reply_to, wire.error_reply(request.id, error)
 
     def _learn(self, seconds: float) -> None:
         """Follow a longer duration at once and a shorter one slowly: a mistake upwards costs less."""

@@ -111,17 +111,23 @@ class Lane:
     def _work(self) -> None:
         while True:
             batch, gap = self._take()
-            if gap is not None:
-                self._counters.add("overflowed", gap.dropped or 0)
-                self._report(gap)
+            self._report_overflow(gap)
             if not batch:
                 return
             for item in batch:
                 self._handle(*item)
-            with self._changed:
-                self._running -= 1
-                if self._stopping:
-                    self._changed.notify_all()
+            self._done()
+
+    def _done(self) -> None:
+        with self._changed:
+            self._running -= 1
+            if self._stopping:
+                self._changed.notify_all()
+
+    def _report_overflow(self, gap: Gap | None) -> None:
+        if gap is not None:
+            self._counters.add("overflowed", gap.dropped or 0)
+            self._report(gap)
 
     def _take(self) -> tuple[list[Item], Gap | None]:
         """Wait for messages and take some; none means that the lane has stopped."""
@@ -130,38 +136,46 @@ class Lane:
                 self._waiting += 1
                 self._changed.wait()
                 self._waiting -= 1
-            share = BATCH if (self.handler.concurrency or 1) == 1 else 1
-            batch = [self._items.popleft() for _ in range(min(share, len(self._items)))]
-            self._bytes -= sum(len(item[2]) for item in batch)
-            self._running += bool(batch)
-            if self._items and share == 1:
-                # Several messages may have called one thread, which counts as waiting until it runs.
-                self._call_thread()
-            gap = None
-            if (
-                self._dropped
-                and len(self._items) * 2 <= self._max_messages
-                and self._bytes * 2 <= self._max_bytes
-            ):
-                names = (*self.handler.channels, *self.handler.globs)
-                reason = f"handler {self.handler.name} was too slow: its lane overflowed"
-                gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)
-                self._dropped = 0
-            return batch, gap
+            return self._take_some()
+
+    def _take_some(self) -> tuple[list[Item], Gap | None]:
+        """Take some of what waits, and the end of an episode of overflow; the lock is held."""
+        share = BATCH if (self.handler.concurrency or 1) == 1 else 1
+        batch = [self._items.popleft() for _ in range(min(share, len(self._items)))]
+        self._bytes -= sum(len(item[2]) for item in batch)
+        self._running += bool(batch)
+        if self._items and share == 1:
+            # Several messages may have called one thread, which counts as waiting until it runs.
+            self._call_thread()
+        gap = None
+        if (
+            self._dropped
+            and len(self._items) * 2 <= self._max_messages
+            and self._bytes * 2 <= self._max_bytes
+        ):
+            names = (*self.handler.channels, *self.handler.globs)
+            reason = f"handler {self.handler.name} was too slow: its lane overflowed"
+            gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)
+            self._dropped = 0
+        return batch, gap
 
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
-        handler = self.handler
-        name = channel.decode("utf-8", "backslashreplace")
         try:
-            data, headers = handler.wire.read_live(body)
-            pattern = None if glob is None else glob.decode("utf-8", "backslashreplace")
-            handler.binding.call(Message(name, data, headers, pattern=pattern))
-        except DecodeError as error:
-            self._counters.add("undecodable")
+            self.handler.binding.call(self._message(channel, glob, body))
+        except BaseException as error:
+            self._failed(channel, error)
+
+    def _message(self, channel: bytes, glob: bytes | None, body: bytes) -> Message:
+        data, headers = self.handler.wire.read_live(body)
+        pattern = None if glob is None else glob.decode("utf-8", "backslashreplace")
+        return Message(channel.decode("utf-8", "backslashreplace"), data, headers, pattern=pattern)
+
+    def _failed(self, channel: bytes, error: BaseException) -> None:
+        """Log and count what went wrong with one message; the next one is handled all the same."""
+        name = channel.decode("utf-8", "backslashreplace")
+        if isinstance(error, DecodeError | PayloadMismatch):
+            self._counters.add("undecodable" if isinstance(error, DecodeError) else "mismatched")
             logger.warning("dropped a message on %r: %s", name, error)
-        except PayloadMismatch as error:
-            self._counters.add("mismatched")
-            logger.warning("dropped a message on %r: %s", name, error)
-        except BaseException:
+        else:
             self._counters.add("failed")
-            logger.exception("handler %s failed on a message on %r", handler.name, name)
+            logger.error("handler %s failed on a message on %r", self.handler.name, name, exc_info=error)

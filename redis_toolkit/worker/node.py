@@ -7,6 +7,7 @@ send nothing more; then what was sent, claimed or received gets until the end of
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from redis_toolkit import keys
+from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler, Router
@@ -24,6 +26,9 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import Heartbeat, ServerClock
 from redis_toolkit.worker.lane import Lane
 from redis_toolkit.worker.listener import Listener
+from redis_toolkit.worker.loop import RequestLoop
+from redis_toolkit.worker.loop_lane import LoopLane
+from redis_toolkit.worker.loop_thread import LoopThread
 from redis_toolkit.worker.threads import RequestThreads
 
 __all__ = ["Node", "new_process_name"]
@@ -47,6 +52,7 @@ class Node:
         counters: where everything unusual is counted.
         report: called with each `Gap`.
         listening: whether this process has the listener role from the start.
+        loop: where ``async def`` handlers run; None means: on a loop in a thread of its own.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Node:
         report: Callable[[Gap], None],
         *,
         listening: bool = True,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.name = name
         self._connections = connections
@@ -67,10 +74,12 @@ class Node:
         self._report = report
         responders = router.responders()
         clock = ServerClock()
-        self._lanes = [
-            Lane(handler, settings, self._gap, counters) for handler in router.handlers if handler.events
-        ]
-        self._pools = self._request_threads(responders, clock)
+        self._own_loop = LoopThread() if loop is None and router.has_async else None
+        self._loop = self._own_loop.loop if self._own_loop is not None else loop
+        self._lanes = [self._lane(handler) for handler in router.handlers if handler.events]
+        self._pools: list[RequestThreads] = []
+        self._engines: list[RequestLoop] = []
+        self._make_engines(responders, clock)
         self.listener = Listener(
             connections,
             settings,
@@ -94,6 +103,54 @@ class Node:
         Raises:
             RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
         """
+        if self._own_loop is not None:
+            self._own_loop.start()
+        try:
+            self._start_threads()
+            if self._own_loop is not None:
+                self._own_loop.run(self._start_engines())
+        except BaseException:
+            if self._own_loop is not None:
+                self._own_loop.stop()
+            raise
+
+    async def astart(self) -> None:
+        """Serve with ``async def`` handlers on the running loop; raises as `start` does."""
+        assert self._loop is not None
+        loops.serving.add(self._loop)
+        try:
+            await asyncio.to_thread(self._start_threads)
+            await self._start_engines()
+        except BaseException:
+            loops.serving.discard(self._loop)
+            raise
+
+    def stop(self, grace: float) -> bool:
+        """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended."""
+        deadline = time.monotonic() + grace
+        if self._own_loop is None and self._loop is not None and self._loop.is_running():
+            return asyncio.run_coroutine_threadsafe(self.astop(grace), self._loop).result()
+        waiting = self._stop_callers()
+        ended = [pool.stop(deadline, waiting) for pool in self._pools]
+        if self._own_loop is not None:
+            ended.append(self._own_loop.run(self._stop_engines(deadline, waiting)))
+        ended += [lane.stop(deadline) for lane in self._lanes]
+        if self._own_loop is not None:
+            self._own_loop.stop()
+        return self._ended(ended, grace)
+
+    async def astop(self, grace: float) -> bool:
+        """Stop what `astart` started."""
+        deadline = time.monotonic() + grace
+        waiting = await asyncio.to_thread(self._stop_callers)
+        ended = [await asyncio.to_thread(pool.stop, deadline, waiting) for pool in self._pools]
+        ended.append(await self._stop_engines(deadline, waiting))
+        ended += [await asyncio.to_thread(lane.stop, deadline) for lane in self._lanes]
+        if self._loop is not None:
+            loops.serving.discard(self._loop)
+        return self._ended(ended, grace)
+
+    def _start_threads(self) -> None:
         self.listener.start()
         if self._heartbeat is not None:
             try:
@@ -104,35 +161,52 @@ class Node:
         for pool in self._pools:
             pool.start()
 
-    def stop(self, grace: float) -> bool:
-        """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended."""
-        deadline = time.monotonic() + grace
+    async def _start_engines(self) -> None:
+        for engine in self._engines:
+            await engine.start()
+
+    def _stop_callers(self) -> int:
+        """Let callers send nothing more; returns how many requests wait."""
         self.listener.stop()
-        waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
-        ended = [pool.stop(deadline, waiting) for pool in self._pools]
-        ended += [lane.stop(deadline) for lane in self._lanes]
+        return self._heartbeat.stop() if self._heartbeat is not None else 0
+
+    async def _stop_engines(self, deadline: float, waiting: int) -> bool:
+        return all([await engine.stop(deadline, waiting) for engine in self._engines])
+
+    def _ended(self, ended: list[bool], grace: float) -> bool:
         if not all(ended):
             logger.warning(
                 "%s stopped while handlers were still running after %g s of grace", self.name, grace
             )
         return all(ended)
 
-    def _request_threads(self, responders: dict[str, Handler], clock: ServerClock) -> list[RequestThreads]:
-        """Return the pools: one for all handlers without a ``concurrency``, one for each of the others."""
-        shared: dict[str, Answerer] = {}
-        own: dict[Handler, dict[str, Answerer]] = {}
+    def _lane(self, handler: Handler) -> Lane:
+        if handler.binding.is_async:
+            assert self._loop is not None
+            return LoopLane(handler, self._settings, self._gap, self._counters, self._loop)
+        return Lane(handler, self._settings, self._gap, self._counters)
+
+    def _make_engines(self, responders: dict[str, Handler], clock: ServerClock) -> None:
+        """Make the sources: ``def`` and ``async def`` apart, and handlers with their own ``concurrency``."""
+        sources: dict[object, tuple[Handler, dict[str, Answerer]]] = {}
         for name, handler in responders.items():
-            source = shared if handler.concurrency is None else own.setdefault(handler, {})
-            source[keys.requests(name)] = Answerer(
+            shared = handler.concurrency is None
+            source = sources.setdefault(handler.binding.is_async if shared else handler, (handler, {}))
+            source[1][keys.requests(name)] = Answerer(
                 name, handler, clock, self._counters, send_tracebacks=self._settings.send_tracebacks
             )
-        sources = [(answerers, handler.concurrency or 1) for handler, answerers in own.items()]
-        if shared:
-            sources.append((shared, self._settings.concurrency))
-        return [
-            RequestThreads(answerers, threads, self._connections, self._settings, self._counters)
-            for answerers, threads in sources
-        ]
+        settings = self._settings
+        for handler, answerers in sources.values():
+            if handler.binding.is_async:
+                places = handler.concurrency or settings.coroutines
+                self._engines.append(
+                    RequestLoop(answerers, places, self._connections, settings, self._counters)
+                )
+            else:
+                threads = handler.concurrency or settings.concurrency
+                self._pools.append(
+                    RequestThreads(answerers, threads, self._connections, settings, self._counters)
+                )
 
     def _gap(self, gap: Gap) -> None:
         self._counters.add("gaps")

@@ -6,6 +6,7 @@ serves and never returns; those before it do nothing, as their workers exist alr
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import sys
@@ -110,6 +111,25 @@ class Service:
             self.stop()
             raise supervisor.failure
 
+    async def astart(self) -> None:
+        """Serve in the background, with ``async def`` handlers on the running loop."""
+        with self._lock:
+            self._refuse_second_start()
+            node = self._new_node(new_process_name(), listening=True, loop=asyncio.get_running_loop())
+            self._node = node
+        try:
+            await node.astart()
+        except BaseException:
+            self._node = None
+            raise
+
+    async def astop(self) -> None:
+        """Stop serving, without blocking the loop."""
+        node, self._node = self._node, None
+        if node is not None:
+            await node.astop(self._settings.grace)
+        await asyncio.to_thread(self.stop)
+
     def stop(self) -> None:
         """Stop serving; running handlers get the grace period."""
         with self._lock:
@@ -153,7 +173,7 @@ class Service:
         if self.started:
             raise ConfigurationError("this app has been started: stop() it first")
 
-    def _new_node(self, name: str, *, listening: bool) -> Node:
+    def _new_node(self, name: str, *, listening: bool, loop: asyncio.AbstractEventLoop | None = None) -> Node:
         return Node(
             name,
             self._router,
@@ -162,6 +182,7 @@ class Service:
             self.counters,
             self._report,
             listening=listening,
+            loop=loop,
         )
 
     def _supervise(self, workers: int, caller: FrameType | None) -> Supervisor | None:

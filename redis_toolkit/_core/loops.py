@@ -1,0 +1,57 @@
+"""Which event loops run handlers, so that a blocking call on one of them is refused, not suffered.
+
+Rules: a blocking call on a loop that runs our handlers would stop them all, so it is an error that names
+the call to await instead. On any other running loop, a notebook's say, it is allowed and warned of once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+import weakref
+
+from redis_toolkit.errors import ConfigurationError
+
+__all__ = ["check_blocking", "new_loop", "serving"]
+
+serving: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""The loops that run handlers now."""
+
+_running = asyncio._get_running_loop  # a third of the cost of asking and catching the RuntimeError
+_warned = False
+
+
+def check_blocking(name: str) -> None:
+    """Refuse or warn of a blocking call of ``App.<name>``, when an event loop runs in this thread.
+
+    Raises:
+        ConfigurationError: the loop runs handlers.
+    """
+    loop = _running()
+    if loop is not None:
+        _on_a_loop(loop, name)
+
+
+def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    global _warned
+    if loop in serving:
+        raise ConfigurationError(
+            f"{name}() would block the event loop that runs the handlers: await a{name}()"
+        )
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"{name}() blocks the running event loop while it waits: await a{name}() instead",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return a new event loop: uvloop's where that is installed (the extra ``fast``)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,89 @@
+"""A lane whose handler is ``async def``: its messages are awaited on an event loop, in order.
+
+The reader's side is that of every lane: putting never waits. The loop is woken once for a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from redis_toolkit.message import Gap
+from redis_toolkit.routing import Handler
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.lane import Lane
+
+__all__ = ["LoopLane"]
+
+
+class LoopLane(Lane):
+    """The waiting messages of one ``async def`` handler.
+
+    Args:
+        handler: who gets them.
+        settings: how many, and how many bytes, may wait.
+        report: called with the `Gap` of each episode of overflow.
+        counters: where dropped and unreadable messages are counted.
+        loop: where the handler runs.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        settings: Settings,
+        report: Callable[[Gap], None],
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(handler, settings, report, counters)
+        self._loop = loop
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._called = 0
+
+    def _call_thread(self) -> None:
+        """Wake the loop, unless as many pumps as may run have been called."""
+        if self._called < (self.handler.concurrency or 1):
+            self._called += 1
+            try:
+                self._loop.call_soon_threadsafe(self._begin)
+            except RuntimeError:  # the loop has been closed: nobody is left to handle it
+                self._items.clear()
+
+    def _begin(self) -> None:
+        pump = self._loop.create_task(self._pump())
+        self._pumps.add(pump)
+        pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self) -> None:
+        while True:
+            with self._changed:
+                batch, gap = self._take_some()
+                if not batch:
+                    self._called -= 1
+                    self._changed.notify_all()
+            self._report_overflow(gap)
+            if not batch:
+                return
+            for item in batch:
+                await self._handle_async(*item)
+            self._done()
+
+    async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        try:
+            await self.handler.binding.call(self._message(channel, glob, body))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failed(channel, error)
+        except BaseException as error:
+            self._failed(channel, error)
+
+    def stop(self, deadline: float) -> bool:
+        """As every lane does; what is left at the deadline is cancelled."""
+        ended = super().stop(deadline)
+        if not self._loop.is_closed():
+            for pump in list(self._pumps):
+                self._loop.call_soon_threadsafe(pump.cancel)
+        return ended
