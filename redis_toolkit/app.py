@@ -267,7 +267,15 @@ class App(Talking):
         """The serving part, loaded only by an app that serves."""
         from redis_toolkit.worker.service import Service
 
-        return Service(self, self._module, self._router, self._connections, self.settings, self._report)
+        return Service(
+            self,
+            self._module,
+            self._router,
+            self._connections,
+            self.settings,
+            self._report,
+            self._async_driver.close,
+        )
 
     def _confirmed(self) -> bool:
         return not self._started or self._service.confirmed

@@ -13,7 +13,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from redis_toolkit import keys
 from redis_toolkit._core import loops
@@ -53,6 +54,7 @@ class Node:
         report: called with each `Gap`.
         listening: whether this process has the listener role from the start.
         loop: where ``async def`` handlers run; None means: on a loop in a thread of its own.
+        close_loop: closes what handlers have opened on that loop of its own, before it ends.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Node:
         *,
         listening: bool = True,
         loop: asyncio.AbstractEventLoop | None = None,
+        close_loop: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.name = name
         self._connections = connections
         self._settings = settings
         self._counters = counters
         self._report = report
+        self._close_loop = close_loop
         responders = router.responders()
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
@@ -136,6 +140,8 @@ class Node:
             ended.append(self._own_loop.run(self._stop_engines(deadline, waiting)))
         ended += [lane.stop(deadline) for lane in self._lanes]
         if self._own_loop is not None:
+            if self._close_loop is not None:
+                self._own_loop.run(self._close_loop())
             self._own_loop.stop()
         return self._ended(ended, grace)
 

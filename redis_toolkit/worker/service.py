@@ -11,7 +11,7 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
@@ -47,6 +47,7 @@ class Service:
         connections: where connections come from.
         settings: its numbers.
         report: called with each `Gap`.
+        close_loop: closes what the app has open on the running loop.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Service:
         connections: Connections,
         settings: Settings,
         report: Callable[[Gap], None],
+        close_loop: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._app = app
         self._module = module
@@ -64,6 +66,7 @@ class Service:
         self._connections = connections
         self._settings = settings
         self._report = report
+        self._close_loop = close_loop
         self.counters = Counters()
         self._lock = threading.RLock()
         self._node: Node | None = None
@@ -183,6 +186,7 @@ class Service:
             self._report,
             listening=listening,
             loop=loop,
+            close_loop=self._close_loop,
         )
 
     def _supervise(self, workers: int, caller: FrameType | None) -> Supervisor | None:
