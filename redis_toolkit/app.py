@@ -56,16 +56,16 @@ class App:
         ConfigurationError: the URL, the codec or an option cannot work.
 
     Example:
-        ::
+        ```python
+        app = App("embedded://")
 
-            app = App("embedded://")
+        @app.on("add")
+        def add(a: int, b: int) -> int:
+            return a + b
 
-            @app.on("add")
-            def add(a: int, b: int) -> int:
-                return a + b
-
-            with app:
-                print(app.request("add", a=1, b=2))
+        with app:
+            print(app.request("add", a=1, b=2))
+        ```
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class App:
         try:
             self.settings = Settings(**options)
         except TypeError as error:
-            raise ConfigurationError(f"App() has no such option: {error}") from error
+            unknown = ", ".join(sorted(options.keys() - Options.__annotations__.keys()))
+            raise ConfigurationError(f"App() has no option {unknown}: see Settings for those it has") from error
         self._wire = Wire(resolve_codec(codec), self.settings.max_payload)
         self._connections = _connections_of(default_url() if url is None else url, redis, self.settings)
         self._calls = Calls(self._wire)
@@ -121,10 +122,10 @@ class App:
                 app is running already.
 
         Example:
-            ::
-
-                @app.on("orders", "orders:*")
-                def take(order: dict, channel: str): ...
+            ```python
+            @app.on("orders", "orders:*")
+            def take(order: dict, channel: str): ...
+            ```
         """
         if channels and callable(channels[0]):
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
@@ -374,7 +375,12 @@ class App:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What went another way than the usual one, in this process; names in ``worker/counters.py``."""
+        """What went another way than the usual one, counted in this process since it was started.
+
+        ``gaps``, ``overflowed`` (live messages that a full lane dropped), ``undecodable``, ``mismatched``
+        (payloads that did not fit the handler), ``failed`` (handlers that raised), ``expired`` (requests
+        past their deadline, not executed), ``undelivered`` (replies that the server refused).
+        """
         return self._service.counters.snapshot() if self._started else {}
 
     @cached_property
@@ -408,9 +414,9 @@ class App:
 
 def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
     """Return the connections of an app; a worker process joins the embedded server of its supervisor."""
+    part = assignment()  # in any case: what this process starts from now on is no worker
     if redis is not None:
         return Connections(None, client=redis, connect_timeout=settings.connect_timeout)
-    part = assignment()
     if part is not None:
         url = part.urls.get(url, url)
     return shared_connections(url, settings.connect_timeout)
