@@ -82,7 +82,9 @@ class App:
             self.settings = Settings(**options)
         except TypeError as error:
             unknown = ", ".join(sorted(options.keys() - Options.__annotations__.keys()))
-            raise ConfigurationError(f"App() has no option {unknown}: see Settings for those it has") from error
+            raise ConfigurationError(
+                f"App() has no option {unknown}: see Settings for those it has"
+            ) from error
         self._wire = Wire(resolve_codec(codec), self.settings.max_payload)
         self._connections = _connections_of(default_url() if url is None else url, redis, self.settings)
         self._calls = Calls(self._wire)

@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -302,6 +302,9 @@ def _server_of_url(url: str) -> _Server:
             f"{shown!r} is no URL of a server ({reason}): use redis://host:port/db, "
             "rediss://, unix:///path, valkey:// or embedded://"
         ) from (error if shown == url else None)
+    path = urlsplit(url).path.strip("/")
+    if path and not url.startswith("unix:") and not path.isdigit():
+        raise ConfigurationError(f"{_without_password(url)!r}: the database behind the / has to be a number")
     options.pop("max_connections", None)
     kind = options.pop("connection_class", redis.Connection)
     return _checked(kind, options, _without_password(url))
