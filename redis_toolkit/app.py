@@ -56,16 +56,16 @@ class App(Talking):
         ConfigurationError: the URL, the codec or an option cannot work.
 
     Example:
-        ::
+        ```python
+        app = App("embedded://")
 
-            app = App("embedded://")
+        @app.on("add")
+        def add(a: int, b: int) -> int:
+            return a + b
 
-            @app.on("add")
-            def add(a: int, b: int) -> int:
-                return a + b
-
-            with app:
-                print(app.request("add", a=1, b=2))
+        with app:
+            print(app.request("add", a=1, b=2))
+        ```
     """
 
     def __init__(
@@ -81,7 +81,10 @@ class App(Talking):
         try:
             settings = Settings(**options)
         except TypeError as error:
-            raise ConfigurationError(f"App() has no such option: {error}") from error
+            unknown = ", ".join(sorted(options.keys() - Options.__annotations__.keys()))
+            raise ConfigurationError(
+                f"App() has no option {unknown}: see Settings for those it has"
+            ) from error
         connections = _connections_of(default_url() if url is None else url, redis, settings)
         super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
@@ -119,10 +122,10 @@ class App(Talking):
                 app is running already.
 
         Example:
-            ::
-
-                @app.on("orders", "orders:*")
-                def take(order: dict, channel: str): ...
+            ```python
+            @app.on("orders", "orders:*")
+            def take(order: dict, channel: str): ...
+            ```
         """
         if channels and callable(channels[0]):
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
@@ -259,7 +262,12 @@ class App(Talking):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What went another way than the usual one, in this process; names in ``worker/counters.py``."""
+        """What went another way than the usual one, counted in this process since it was started.
+
+        ``gaps``, ``overflowed`` (live messages that a full lane dropped), ``undecodable``, ``mismatched``
+        (payloads that did not fit the handler), ``failed`` (handlers that raised), ``expired`` (requests
+        past their deadline, not executed), ``undelivered`` (replies that the server refused).
+        """
         return self._service.counters.snapshot() if self._started else {}
 
     @cached_property
@@ -304,9 +312,9 @@ class App(Talking):
 
 def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
     """Return the connections of an app; a worker process joins the embedded server of its supervisor."""
+    part = assignment()  # in any case: what this process starts from now on is no worker
     if redis is not None:
         return Connections(None, client=redis, connect_timeout=settings.connect_timeout)
-    part = assignment()
     if part is not None:
         url = part.urls.get(url, url)
     return shared_connections(url, settings.connect_timeout)

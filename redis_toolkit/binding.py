@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -28,6 +29,10 @@ _MISSING = object()
 def handler_name(function: Callable[..., Any]) -> str:
     """Return how messages name a handler: its qualified name, else its type."""
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _always(value: Any) -> Callable[[Message], Any]:
+    return lambda _message: value
 
 
 class Binding:
@@ -54,6 +59,10 @@ class Binding:
         self._positional: list[str] = []
         for parameter, annotation in self._annotated():
             self._sort(parameter, annotation)
+        if isinstance(function, functools.partial):
+            for name, value in function.keywords.items():  # fixed: the payload has no say in them
+                self._fields.pop(name, None)
+                self._special[name] = _always(value)
         self._single = self._only_field()
         self._direct = (
             self._single is not None
@@ -99,8 +108,10 @@ class Binding:
         is taken as none."""
         if not isinstance(annotation, str):
             return annotation
-        function = inspect.unwrap(getattr(self.function, "__func__", self.function))
-        function = getattr(function, "func", function)
+        function = inspect.unwrap(getattr(self.function, "func", self.function))
+        function = getattr(function, "__func__", function)
+        if not hasattr(function, "__globals__"):
+            function = getattr(function, "__init__" if isinstance(function, type) else "__call__", function)
         scope = dict(getattr(function, "__globals__", {}))
         names = getattr(getattr(function, "__code__", None), "co_freevars", ())
         for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
@@ -128,7 +139,7 @@ class Binding:
             self._special[name] = lambda message: message
         elif annotation is Headers:
             self._special[name] = lambda message: message.headers
-        elif self._app is not None and isinstance(annotation, type) and type(self._app) is annotation:
+        elif self._app is not None and annotation in type(self._app).__mro__[:-1]:
             self._special[name] = lambda _message: self._app
         elif name == "channel":
             self._special[name] = lambda message: message.channel
@@ -157,6 +168,8 @@ class Binding:
                 arguments[name] = make(value, name) if make else value
             elif parameter.default is parameter.empty:
                 raise PayloadMismatch(f"handler {self.name} takes {self._listed()}: {name!r} is missing")
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                arguments[name] = parameter.default  # else those behind it would move up
         rest = {name: value for name, value in data.items() if name not in self._fields}
         if rest and not self._takes_rest:
             unknown = ", ".join(repr(name) for name in rest)

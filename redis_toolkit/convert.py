@@ -12,10 +12,12 @@ Rules:
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime
 import decimal
 import enum
+import sys
 import types
 import typing
 import uuid
@@ -110,7 +112,7 @@ def _enum(kind: type[enum.Enum]) -> Converter:
 
 
 def _dataclass(kind: Any) -> Converter:
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     required = {
         name
@@ -144,6 +146,21 @@ def _dataclass(kind: Any) -> Converter:
     return convert
 
 
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields. When a name in them cannot be found (an import for type
+    checkers only), the others still are, and that one is taken as none."""
+    try:
+        return typing.get_type_hints(kind)
+    except NameError:
+        scope = vars(sys.modules[kind.__module__])
+        found = {}
+        for field in dataclasses.fields(kind):
+            with contextlib.suppress(NameError):
+                lone = type("_", (), {"__annotations__": {"it": field.type}})
+                found[field.name] = typing.get_type_hints(lone, scope)["it"]
+        return found
+
+
 def _optional(args: tuple[Any, ...]) -> Converter | None:
     """Convert ``X | None``. Of other unions nothing is guessed: the value is passed on as it is."""
     others = [arg for arg in args if arg is not type(None)]
@@ -169,7 +186,10 @@ def _sequence(kind: Any, args: tuple[Any, ...]) -> Converter | None:
         for number, item in enumerate(value):
             make = makes[number] if fixed else (makes[0] if makes else None)
             items.append(make(item, f"{place}[{number}]") if make else item)
-        return build(items)
+        try:
+            return build(items)
+        except TypeError as error:
+            raise PayloadMismatch(f"{place} is no {_name(kind)}: {error}") from error
 
     return convert
 

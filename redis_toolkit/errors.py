@@ -1,24 +1,24 @@
 """Every error that redis_toolkit raises, as one tree.
 
-::
-
-    RedisToolkitError
-    ├── ConfigurationError (ValueError)      a registration, option or URL that cannot work
-    ├── EncodeError (ValueError)             a payload the codec cannot write
-    │   └── PayloadTooLarge                  ... or that is over the size limit
-    ├── DecodeError (ValueError)             bytes that are not what the codec reads
-    ├── PayloadMismatch (ValueError)         a payload that does not fit the handler's parameters
-    ├── RemoteError                          the handler that answered a request raised
-    ├── RequestTimeout (TimeoutError)        no answer by the deadline
-    │   └── NoResponders                     nobody serves the channel: said at once
-    ├── ServerUnreachable (ConnectionError)  nothing was executed: no connection
-    │   ├── AuthenticationFailed             user or password refused
-    │   └── OutcomeUnknown                   the connection was cut after bytes had left
-    ├── WorkersFailed                        no worker process could be started
-    └── CommandRefused                       the server answered with an error
-        ├── PermissionDenied                 an ACL forbids a command, key or channel
-        ├── StoreFull                        maxmemory is reached
-        └── KeyConflict                      a key of ours holds a value of another type
+```text
+RedisToolkitError
+├── ConfigurationError (ValueError)      a registration, option or URL that cannot work
+├── EncodeError (ValueError)             a payload the codec cannot write
+│   └── PayloadTooLarge                  ... or that is over the size limit
+├── DecodeError (ValueError)             bytes that are not what the codec reads
+├── PayloadMismatch (ValueError)         a payload that does not fit the handler's parameters
+├── RemoteError                          the handler that answered a request raised
+├── RequestTimeout (TimeoutError)        no answer by the deadline
+│   └── NoResponders                     nobody serves the channel: said at once
+├── ServerUnreachable (ConnectionError)  nothing was executed: no connection
+│   ├── AuthenticationFailed             user or password refused
+│   └── OutcomeUnknown                   the connection was cut after bytes had left
+├── WorkersFailed                        no worker process could be started
+└── CommandRefused                       the server answered with an error
+    ├── PermissionDenied                 an ACL forbids a command, key or channel
+    ├── StoreFull                        maxmemory is reached
+    └── KeyConflict                      a key of ours holds a value of another type
+```
 
 Rules: timeouts are also the builtin ``TimeoutError`` and connection errors the builtin
 ``ConnectionError``; a message says what happened, to what, and what to do about it. redis-py's own

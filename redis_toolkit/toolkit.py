@@ -60,11 +60,11 @@ class RedisToolkit:
         ServerUnreachable: the server cannot be reached. (Without channels, `publisher` says so.)
 
     Example:
-        ::
-
-            toolkit = RedisToolkit(["news", "user:*"], lambda channel, data: print(channel, data))
-            RedisToolkit().publisher("news", {"title": "hello"})
-            toolkit.wait()
+        ```python
+        toolkit = RedisToolkit(["news", "user:*"], lambda channel, data: print(channel, data))
+        RedisToolkit().publisher("news", {"title": "hello"})
+        toolkit.wait()
+        ```
     """
 
     def __init__(

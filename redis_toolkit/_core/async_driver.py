@@ -88,11 +88,13 @@ class AsyncDriver:
     async def _perform(self, step: Call | Exchange | ExchangeMany) -> Any:
         if isinstance(step, Call):
             deadline = time.monotonic() + self._settings.command_timeout
+            if step.deadline is not None:
+                deadline = step.deadline.begin(time.monotonic())
             return await self._patiently(
                 partial(self._call, step, deadline), deadline, repeatable=step.repeatable
             )
         if isinstance(step, Exchange):
-            deadline = time.monotonic() + step.timeout_ms / 1000
+            deadline = step.deadline.begin(time.monotonic())
             return await self._patiently(
                 partial(self._exchange, step.request, step.read, deadline), deadline, repeatable=False
             )

@@ -14,6 +14,7 @@ Rules, each from an experiment with redis-py 8:
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -282,7 +283,8 @@ class Connections:
             self._idle.pop().close()
         with self._lock:
             if self._client is not None and self._given_client is None:
-                self._client.connection_pool.disconnect()
+                # Those in use belong to whoever shares this pool, and go on.
+                self._client.connection_pool.disconnect(inuse_connections=False)
                 self._client = None
 
     def _forget_inherited(self) -> None:
@@ -302,10 +304,16 @@ def _server_of_url(url: str) -> _Server:
     try:
         options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
+        shown = _without_password(url)
+        # What the parser says may show a part of the password, when that is what it could not parse.
+        reason = str(error) if shown == url else "a password has to be percent-encoded"
         raise ConfigurationError(
-            f"{_without_password(url)!r} is no URL of a server ({error}): use redis://host:port/db, "
+            f"{shown!r} is no URL of a server ({reason}): use redis://host:port/db, "
             "rediss://, unix:///path, valkey:// or embedded://"
-        ) from error
+        ) from (error if shown == url else None)
+    path = urlsplit(url).path.strip("/")
+    if path and not url.startswith("unix:") and not path.isdigit():
+        raise ConfigurationError(f"{_without_password(url)!r}: the database behind the / has to be a number")
     options.pop("max_connections", None)
     kind = options.pop("connection_class", redis.Connection)
     return _checked(kind, options, _without_password(url))
@@ -343,11 +351,9 @@ def _url_of(options: dict[str, Any]) -> str:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """Hide it wherever it stands, also in a URL that cannot be parsed."""
+    url = re.sub(r"(?<=://)([^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
 
 
 _shared: weakref.WeakValueDictionary[tuple[str, float], Connections] = weakref.WeakValueDictionary()

@@ -7,7 +7,7 @@ Rules:
 
 - A flow knows no redis, no asyncio and no threading: it is tested by sending it answers by hand.
 - A step says what a driver must know to be safe: whether it may be repeated (`Call.repeatable`), and
-  how long the server keeps it (``timeout_ms``).
+  how long it may take (`Deadline`).
 - Errors are thrown into the flow at its ``yield``; most flows let them pass.
 """
 
@@ -25,6 +25,7 @@ __all__ = [
     "Arg",
     "Call",
     "Command",
+    "Deadline",
     "Exchange",
     "ExchangeMany",
     "Flow",
@@ -38,6 +39,27 @@ __all__ = [
 Arg = str | bytes | int | float
 Command = tuple[Arg, ...]
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Deadline:
+    """When one try of an operation has to end: the steps that share it share the time.
+
+    A flow has no clock: the driver starts it with the first step.
+
+    Attributes:
+        timeout_ms: how long the try may take.
+        at: when it ends, on the driver's clock in seconds; None before it has begun.
+    """
+
+    timeout_ms: int
+    at: float | None = None
+
+    def begin(self, now: float) -> float:
+        """Return when it ends; it begins now if it has not."""
+        if self.at is None:
+            self.at = now + self.timeout_ms / 1000
+        return self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +93,12 @@ class Call:
         commands: what to send, in order.
         repeatable: whether sending it twice does no harm, so that a driver may repeat it when the
             connection is cut and the outcome is unknown.
+        deadline: when it has to end; None means: within the app's ``command_timeout``.
     """
 
     commands: tuple[Command | ScriptCall, ...]
     repeatable: bool = False
+    deadline: Deadline | None = None
 
 
 class Refused:
@@ -116,7 +140,7 @@ class Exchange:
 
     request: Outgoing
     read: Callable[[bytes], Reply]
-    timeout_ms: int
+    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True)

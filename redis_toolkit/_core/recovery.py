@@ -79,7 +79,8 @@ def sort(error: Exception, *, sent: bool, where: str) -> Failed:
         sent: whether bytes of the operation may have reached the server.
         where: the server's URL without its password, for the message.
     """
-    text = " ".join(str(error).split())
+    code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
+    text = " ".join(f"{code} {error}".split())
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return Failed(
             Fate.PERMANENT,

@@ -75,9 +75,11 @@ class SyncDriver:
     def _perform(self, step: Call | Exchange | ExchangeMany) -> Any:
         if isinstance(step, Call):
             deadline = time.monotonic() + self._settings.command_timeout
+            if step.deadline is not None:
+                deadline = step.deadline.begin(time.monotonic())
             return self._patiently(lambda: self._call(step, deadline), deadline, repeatable=step.repeatable)
         if isinstance(step, Exchange):
-            deadline = time.monotonic() + step.timeout_ms / 1000
+            deadline = step.deadline.begin(time.monotonic())
             return self._patiently(lambda: self._exchange(step, deadline), deadline, repeatable=False)
         return _Many(self._connections, step, self._patiently).outcomes()
 

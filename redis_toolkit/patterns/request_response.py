@@ -39,11 +39,11 @@ class RequestResponse:
         url: the server; see `App`.
 
     Example:
-        ::
-
-            prices = RequestResponse("prices")
-            with prices.serve(lambda item: {"price": 3}):
-                print(prices.send_request("tea", timeout=2))
+        ```python
+        prices = RequestResponse("prices")
+        with prices.serve(lambda item: {"price": 3}):
+            print(prices.send_request("tea", timeout=2))
+        ```
     """
 
     def __init__(self, channel: str = "requests", *, app: App | None = None, url: str | None = None) -> None:

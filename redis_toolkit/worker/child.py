@@ -1,7 +1,7 @@
 """The worker process's side: serve until the supervisor says stop, a signal comes, or it is gone.
 
-``python -m redis_toolkit.worker.child module:attribute`` is how a supervisor starts a worker for an app
-that lives in an importable module.
+``python -m redis_toolkit.worker.child module:attribute [module...]`` is how a supervisor starts a worker
+for an app that lives in an importable module; the others are those that its handlers are from.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,8 +27,9 @@ logger = logging.getLogger("redis_toolkit")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def until_signal(stop: threading.Event) -> None:
-    """Wait until ``stop`` is set, which SIGTERM and SIGINT do in the main thread."""
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stop``, when this is the main thread."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
 
@@ -35,28 +38,45 @@ def until_signal(stop: threading.Event) -> None:
 
         before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
-        while not stop.wait(timeout=3600):
-            pass
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def _wait(stop: threading.Event) -> None:
+    while not stop.wait(timeout=3600):
+        pass
+
+
+def until_signal(start: Callable[[], None]) -> None:
+    """Call ``start`` and wait for SIGTERM or SIGINT; one that comes before it has returned counts."""
+    stop = threading.Event()
+    with _signals_set(stop):
+        start()
+        _wait(stop)
+
+
 def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
-    """Serve as a worker process, then end it: exit code 0 after a stop, 1 when it cannot start."""
+    """Serve as a worker process, then end it: exit code 0 after a stop, 1 when it cannot start.
+
+    From the first claim to the last answer a signal means: stop within the grace period. Service
+    managers signal every process, so that workers get SIGTERM twice; who cannot wait kills.
+    """
     channel = Channel(socket.socket(fileno=part.fd))
     stop = threading.Event()
-    try:
-        node.start()
-    except Exception as error:
-        logger.error("worker process cannot start: %s", error)
-        channel.send(failed=str(error))
-        raise SystemExit(1) from error
-    channel.send(ready=True)
-    threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
-    until_signal(stop)
-    node.stop(grace)
-    raise SystemExit(0)
+    with _signals_set(stop):
+        try:
+            node.start()
+        except Exception as error:
+            logger.error("worker process cannot start: %s", error)
+            channel.send(failed=str(error))
+            raise SystemExit(1) from error
+        channel.send(ready=True)
+        threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
+        _wait(stop)
+        node.stop(grace)
+        raise SystemExit(0)
 
 
 def _obey(channel: Channel, node: Node, stop: threading.Event) -> None:
@@ -65,13 +85,23 @@ def _obey(channel: Channel, node: Node, stop: threading.Event) -> None:
         for message in messages:
             if "listen" in message:
                 node.listener.listen(message["listen"], message.get("reason", ""))
+                told = threading.Thread(target=_confirm, args=(channel, node, stop), daemon=True)
+                told.start()
             elif "stop" in message:
                 stop.set()
     stop.set()
 
 
-def main(target: str) -> NoReturn:
-    """Import an app by ``module:attribute`` and serve it as a worker process."""
+def _confirm(channel: Channel, node: Node, stop: threading.Event) -> None:
+    """Tell the supervisor once the listener hears everything."""
+    while not stop.is_set():
+        if node.listener.wait_confirmed(timeout=0.5):
+            channel.send(listening=True)
+            return
+
+
+def main(target: str, *others: str) -> NoReturn:
+    """Import an app by ``module:attribute``, and the modules with its handlers, and serve it."""
     part = assignment()
     if part is None:
         raise SystemExit("this module is started by a supervisor only: use app.run(workers=N)")
@@ -80,9 +110,11 @@ def main(target: str) -> NoReturn:
     app: Any = importlib.import_module(module)
     for name in attribute.split("."):
         app = getattr(app, name)
+    for other in others:
+        importlib.import_module(other)
     app._serve_as_worker()
     raise SystemExit(0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

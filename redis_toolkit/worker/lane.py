@@ -60,6 +60,7 @@ class Lane:
         self._dropped = 0
         self._overflowing_since = 0.0
         self._stopping = False
+        self._abandoned = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -85,6 +86,7 @@ class Lane:
                 lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
             )
             self._items.clear()
+            self._abandoned = not done
             self._changed.notify_all()
         return done
 
@@ -115,7 +117,8 @@ class Lane:
             if not batch:
                 return
             for item in batch:
-                self._handle(*item)
+                if not self._abandoned:
+                    self._handle(*item)
             self._done()
 
     def _done(self) -> None:

@@ -112,6 +112,10 @@ class Listener:
                 except Failed:
                     return  # the reader notices as well, and subscribes anew
 
+    def wait_confirmed(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until every subscription is confirmed; returns whether they are."""
+        return self._ready.wait(timeout) and self.confirmed
+
     def stop(self) -> None:
         """Unsubscribe and end the thread. Messages that have arrived are in their lanes."""
         self._stopping.set()

@@ -66,7 +66,8 @@ class LoopLane(Lane):
             if not batch:
                 return
             for item in batch:
-                await self._handle_async(*item)
+                if not self._abandoned:
+                    await self._handle_async(*item)
             self._done()
 
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:

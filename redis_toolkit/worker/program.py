@@ -55,7 +55,9 @@ def program_of(app: Any, module: str, caller: FrameType | None, handler_modules:
     attribute = _attribute(app, module)
     if attribute is not None:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        command = [sys.executable, *flags, "-m", "redis_toolkit.worker.child", f"{module}:{attribute}"]
+        others = sorted(name for name in handler_modules - {module} if _is_importable(name))
+        target = [f"{module}:{attribute}", *others]
+        command = [sys.executable, *flags, "-m", "redis_toolkit.worker.child", *target]
         return Program(command, reruns=False)
     raise ConfigurationError(
         f"worker processes import the app, and it is no attribute of module {module!r}: "
@@ -74,11 +76,12 @@ def _rerun() -> list[str] | None:
 
 def _attribute(app: Any, module: str) -> str | None:
     """Return under which name an importable module has the app."""
-    loaded = sys.modules.get(module)
-    if (
-        loaded is None
-        or getattr(loaded, "__spec__", None) is None
-        or importlib.util.find_spec(module) is None
-    ):
+    if not _is_importable(module):
         return None
-    return next((name for name, value in vars(loaded).items() if value is app), None)
+    return next((name for name, value in vars(sys.modules[module]).items() if value is app), None)
+
+
+def _is_importable(module: str) -> bool:
+    """Return whether a fresh interpreter finds what is loaded here under this name."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return spec is not None and importlib.util.find_spec(module) is not None

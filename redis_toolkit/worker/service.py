@@ -150,9 +150,9 @@ class Service:
         _check_workers(workers)
         _log_to_stderr()
         if workers == 0:
-            self.start(0, caller)
+            self._refuse_second_start()
             try:
-                child.until_signal(threading.Event())
+                child.until_signal(lambda: self.start(0, caller))
             finally:
                 self.stop()
             return

@@ -55,6 +55,7 @@ class _Slot:
     channel: Channel | None = None
     name: str = ""
     ready: bool = False
+    listening: bool = False
     started: float = 0.0
     deaths: int = 0
     start_at: float = 0.0
@@ -171,7 +172,7 @@ class Supervisor:
         finally:
             theirs.close()
         slot.channel = Channel(ours)
-        slot.ready, slot.started = False, time.monotonic()
+        slot.ready, slot.listening, slot.started = False, False, time.monotonic()
         self._selector.register(ours, selectors.EVENT_READ, slot)
 
     # -- watching ---------------------------------------------------------------------------------
@@ -199,13 +200,20 @@ class Supervisor:
         for message in messages:
             if message.get("ready"):
                 self._became_ready(slot)
+            elif message.get("listening"):
+                slot.listening = True
+                self._check_all_ready()
 
     def _became_ready(self, slot: _Slot) -> None:
         slot.ready = self._ever_ready = True
         self._false_starts = 0
         if self._listener is None:
             self._appoint(slot)
-        if all(other.ready for other in self._slots):
+        self._check_all_ready()
+
+    def _check_all_ready(self) -> None:
+        """All are ready when the listener's subscriptions are confirmed as well."""
+        if all(other.ready for other in self._slots) and self._listener and self._listener.listening:
             if not self.all_ready.is_set():
                 logger.info("%d worker processes are ready", len(self._slots))
             self.all_ready.set()
@@ -264,8 +272,7 @@ class Supervisor:
             if slot.process is not None and slot.process.poll() is None:
                 slot.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self._grace + MARGIN
-        asked = self._stops
-        while self._running() and time.monotonic() < deadline and self._stops <= max(asked, 1):
+        while self._running() and time.monotonic() < deadline and self._stops < 2:
             for slot in self._running():
                 try:
                     assert slot.process is not None

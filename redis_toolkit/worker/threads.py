@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from redis_toolkit._core.connection import Connections, Link
@@ -225,6 +226,9 @@ class RequestThreads:
         if expected > BATCH_SECONDS or any(
             (self._answerers[key].expected or 1) > QUICK for key, _ in me.batch
         ):
+            with self._turn:  # one of these may take long: nothing that was claimed waits behind it
+                while len(me.batch) > 1:
+                    self._orphans.appendleft(me.batch.pop())
             self._resign(me)
         else:
             me.busy_since = time.monotonic()
@@ -321,8 +325,9 @@ class RequestThreads:
             if self._leader is not leader or leader.busy_since is None:
                 return
             self._leader = None
-            while leader.batch:
-                self._orphans.append(leader.batch.popleft())
+            with suppress(IndexError):  # the leader may take the last one meanwhile
+                while True:
+                    self._orphans.append(leader.batch.popleft())
             ready, leader.replies = leader.replies, []
             self._turn.notify()
         if ready:

@@ -60,6 +60,7 @@ class Process:
         self.cwd = cwd or directory
         self._mark = f"{MARK}={uuid.uuid4().hex}"
         self._env = self._environment(env or {})
+        directory.mkdir(parents=True, exist_ok=True)
         self._stdout, self._stderr = _own_files(directory, name)
         if source is not None:
             path = self._stdout.with_suffix(".py")

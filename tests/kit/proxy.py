@@ -170,8 +170,6 @@ class Proxy:
 
         def switch() -> None:
             self._faults.cuts[direction] = CutAfter(n, how, once)
-            for connection in self._connections:
-                (connection.up if direction == "up" else connection.down).watch_cut()
 
         self._call(switch)
 

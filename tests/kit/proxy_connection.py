@@ -76,7 +76,6 @@ class Pump:
         self._connection = connection
         self._faults = connection.faults
         self._queue: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(QUEUED_CHUNKS)
-        self._last_due = 0.0
         self._chance = random.Random(f"{self._faults.seed}:{connection.number}:{direction}")
         self._seed = self._faults.seed
         self._cut: CutAfter | None = None
@@ -104,6 +103,8 @@ class Pump:
                 await asyncio.sleep(due - loop.time())
             if self._connection.closed:  # a full queue does not wait, so a cancellation may come late
                 return
+            if data is None:
+                await _delivered(sink)
             if not data:
                 self._connection.source_ended(self, "rst" if data is None else "fin")
                 return
@@ -114,8 +115,8 @@ class Pump:
             except OSError:
                 self._connection.sink_lost(self)
 
-    def watch_cut(self) -> CutAfter | None:
-        """Return the cut that is switched on for this direction; it counts from when it is first seen."""
+    def _switched_on(self) -> CutAfter | None:
+        """Return the cut for this direction; it counts from the first write after the switch."""
         cut = self._faults.cuts.get(self.direction)
         if cut is not self._cut:
             self._cut = cut
@@ -124,7 +125,7 @@ class Pump:
 
     async def _forward(self, data: bytes, sink: socket.socket) -> None:
         data, drop = self._connection.inspect(self, data)
-        cut = self.watch_cut()
+        cut = self._switched_on()
         if cut is not None:
             data = data[: self._cut_at - self.carried]
         size = self._faults.slice_size or len(data)
@@ -141,7 +142,7 @@ class Pump:
                 await _delivered(sink)
             drop.hits += 1
             self._connection.close(drop.how)
-        elif cut is not None and self.carried >= self._cut_at and cut is self.watch_cut():
+        elif cut is not None and self.carried >= self._cut_at and cut is self._switched_on():
             if cut.once:
                 del self._faults.cuts[self.direction]
             if cut.how == "rst":
@@ -154,8 +155,7 @@ class Pump:
             self._seed = faults.seed
             self._chance = random.Random(f"{self._seed}:{self._connection.number}:{self.direction}")
         wait = faults.delay + (self._chance.uniform(-faults.jitter, faults.jitter) if faults.jitter else 0.0)
-        self._last_due = max(self._last_due, now + wait)
-        return self._last_due
+        return now + wait  # an earlier one than before waits in the queue: order is kept
 
 
 class Connection:

@@ -87,7 +87,8 @@ def _version(binary: Path) -> str:
 class Server:
     """One server process; ``with Server(directory=tmp_path) as server:`` starts it and kills it at the end.
 
-    `config` holds lines of the configuration file; a value of several words is written as it is.
+    `directory` is made if it is missing; two servers never share one. `config` holds lines of the
+    configuration file; a value of several words is written as it is.
     """
 
     def __init__(
@@ -231,6 +232,7 @@ class Server:
             **({"enable-debug-command": "local"} if int(self.version.split(".")[0]) >= 7 else {}),
             **self._config,
         }
+        self.directory.mkdir(parents=True, exist_ok=True)
         file = self.directory / "server.conf"
         file.write_text("".join(f"{name} {value or NOTHING}\n" for name, value in settings.items()))
         with self._log_file.open("ab") as log:

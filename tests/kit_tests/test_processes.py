@@ -14,13 +14,13 @@ from tests.kit.waiting import eventually
 
 SLEEPER = "import threading; print('up'); threading.Event().wait()"
 
-# A parent with a child in its own session, so that neither a group nor, once the parent is dead,
-# the tree leads to it; only what the kit noted before.
+# Children that are hard to find once the parent is dead: one in a session of its own, which does not
+# say whose it is either when it is "unmarked"; one in the session, with an environment of its own.
 FAMILY = """
     import subprocess, sys, threading
-    child = [sys.executable, "-c", "import threading; print('child up'); threading.Event().wait()"]
-    subprocess.Popen(child, start_new_session=True)
-    subprocess.Popen(child)
+    child = [sys.executable, "-uc", "import threading; print('child up'); threading.Event().wait()"]
+    subprocess.Popen(child, start_new_session=True, env={} if "unmarked" in sys.argv else None)
+    subprocess.Popen(child, env={})
     print("parent up")
     threading.Event().wait()
 """
@@ -127,7 +127,7 @@ def test_pause_and_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["running", "killed by the kit"])
 def test_nothing_that_it_started_outlives_it(ending: str, tmp_path: Path) -> None:
-    with Process(source=FAMILY, directory=tmp_path) as process:
+    with Process(source=FAMILY, directory=tmp_path, args=["unmarked"]) as process:
         process.wait_for_line("parent up")
         eventually(lambda: process.output.count("child up") == 2, what="both children")
         children = process.children()

@@ -299,25 +299,25 @@ def test_a_dropped_reply_was_executed(server: Server, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("piece", [1, 7, 1000])
-def test_only_the_reply_to_the_match_is_dropped(
-    piece: int, how: Cut, server: Server, proxy: Proxy, connect: Connect
-) -> None:
-    """Also when requests and replies are pipelined, nested, and come in pieces."""
+def test_only_the_reply_to_the_match_is_dropped(piece: int, how: Cut, server: Server, proxy: Proxy) -> None:
+    """Also when requests and replies are pipelined, nested, and come in pieces from both sides."""
     server.execute("RPUSH", "list", "a", "", "b")
-    connection = connect()
-    drop = proxy.drop_reply(b"$5\r\nmatch\r\n", how=how, once=False)
     requests = [
         command("LRANGE", "list", "0", "-1"),
         command("ECHO", "*2\r\n$4"),
         command("SET", "match", "yes"),
         command("SET", "after", "yes"),
     ]
-    proxy.slice(piece)
-    connection.sendall(b"".join(requests))
     before = b"*3\r\n$1\r\na\r\n$0\r\n\r\n$1\r\nb\r\n" + b"$6\r\n*2\r\n$4\r\n"
-    assert receive(connection, len(before)) == before
-    ends(connection, how)
-    assert drop.hits == 1
+    proxy.slice(piece)
+    with Proxy("127.0.0.1", proxy.port) as middle, Proxy("127.0.0.1", middle.port) as front:
+        front.slice(piece)
+        drop = middle.drop_reply(b"$5\r\nmatch\r\n", how=how, once=False)
+        with raw(front) as connection:
+            connection.sendall(b"".join(requests))
+            assert receive(connection, len(before)) == before
+            ends(connection, how)
+        assert drop.hits == 1
     assert server.execute("GET", "match") == "yes"
 
 

@@ -19,6 +19,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import (
     REFUSED,
     Call,
+    Deadline,
     Exchange,
     ExchangeMany,
     Flow,
@@ -121,11 +122,12 @@ def request(call: OutgoingRequest, wire: Wire, rank: Rank, *, timeout_ms: int, r
 
 
 def _once(call: OutgoingRequest, wire: Wire, rank: Rank, timeout_ms: int) -> Flow[Any]:
-    outcome = yield Exchange(call.outgoing(wire), wire.read_reply, timeout_ms)
+    deadline = Deadline(timeout_ms)
+    outcome = yield Exchange(call.outgoing(wire), wire.read_reply, deadline)
     if outcome is REFUSED:
-        globs = yield from _globs()
+        globs = yield from _globs(call.channel, deadline)
         for glob in rank(call.channel, globs):
-            outcome = yield Exchange(call.at(glob).outgoing(wire), wire.read_reply, timeout_ms)
+            outcome = yield Exchange(call.at(glob).outgoing(wire), wire.read_reply, deadline)
             if outcome is not REFUSED:
                 break
     return _result(outcome, call)
@@ -141,7 +143,7 @@ def request_many(
     outcomes: list[Any] = yield step
     refused = [place for place, outcome in enumerate(outcomes) if outcome is REFUSED]
     if refused:
-        for glob in rank(calls[0].channel, (yield from _globs())):
+        for glob in rank(calls[0].channel, (yield from _globs(calls[0].channel, Deadline(timeout_ms)))):
             again = [calls[place].at(glob).outgoing(wire) for place in refused]
             step = ExchangeMany(again, wire.read_reply, timeout_ms, window)
             for place, outcome in zip(refused, (yield step), strict=True):
@@ -152,8 +154,14 @@ def request_many(
     return [_settled(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
 
 
-def _globs() -> Flow[list[str]]:
-    replies = yield Call((ScriptCall(PATTERNS, (keys.patterns(),), ()),), repeatable=True)
+def _globs(channel: str, deadline: Deadline) -> Flow[list[str]]:
+    lookup = ScriptCall(PATTERNS, (keys.patterns(),), ())
+    try:
+        replies = yield Call((lookup,), repeatable=True, deadline=deadline)
+    except OutcomeUnknown as error:
+        raise RequestTimeout(
+            f"who serves {channel!r} was not known by the deadline; nothing was sent"
+        ) from error
     return [glob.decode("utf-8", "replace") for glob in replies[0]]
 
 

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from redis_toolkit._core.flow import Call, ScriptCall
+from redis_toolkit._core.flows import serving
+from redis_toolkit._core.scripts import SERVE, WITHDRAW
+from tests.core.by_hand import Driven
+
+
+def test_a_beat_registers_channels_and_globs_in_one_round_trip() -> None:
+    flow = Driven(serving.beat("p1", ["orders"], ["users:*"], 10_000))
+
+    assert flow.last(Call) == Call(
+        (
+            ScriptCall(SERVE, ("rt:c:{orders}:servers",), ("p1", 10_000)),
+            ScriptCall(SERVE, ("rt:c:{users:*}:servers",), ("p1", 10_000)),
+            ScriptCall(SERVE, ("rt:patterns",), ("users:*", 10_000)),
+        ),
+        repeatable=True,
+    )
+    assert flow.answer([b"1", b"2", b"1700000000000"]).result == 1_700_000_000_000
+
+
+def test_withdrawing_takes_back_each_and_counts_what_waits() -> None:
+    flow = Driven(serving.withdraw("p1", ["orders", "users:*"]))
+
+    assert flow.last(Call) == Call(
+        (
+            ScriptCall(WITHDRAW, ("rt:c:{orders}:servers", "rt:c:{orders}:requests"), ("p1",)),
+            ScriptCall(WITHDRAW, ("rt:c:{users:*}:servers", "rt:c:{users:*}:requests"), ("p1",)),
+        ),
+        repeatable=True,
+    )
+    assert flow.answer([2, 3]).result == 5
+
+
+def test_withdrawing_nothing_asks_for_nothing() -> None:
+    flow = Driven(serving.withdraw("p1", []))
+    assert (flow.steps, flow.result) == ([], 0)
+
+
+def test_the_commands_of_a_claim_and_of_a_reply() -> None:
+    assert serving.claim(["a", "b"], 2.0) == ("BLPOP", "a", "b", 2.0)
+    assert serving.claim_backlog("a", 7) == ("LPOP", "a", 7)
+    assert serving.push_reply("key", b"body") == (("RPUSH", "key", b"body"), ("PEXPIRE", "key", 60_000))

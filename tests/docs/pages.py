@@ -1,0 +1,74 @@
+"""Reads the code blocks of the documentation, as its tests need them.
+
+Rules: a block of Python is a complete program. Two comments may stand in front of one:
+``<!-- no-run: reason -->`` when it cannot run alone, ``<!-- serves: text -->`` when it runs until SIGTERM
+and says ``text`` once it is up. A block titled "Output" behind it is all that it prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REPOSITORY", "Block", "blocks", "programs"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>no-run|serves): (?P<note>.+?) -->\n+)?"
+    r"(?P<fence>```+)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=fence)[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: where it is, its language and title, its text, and the comment in front of it."""
+
+    page: Path
+    line: int
+    info: str
+    text: str
+    mark: str | None
+    note: str | None
+
+    @property
+    def language(self) -> str:
+        return self.info.split()[0] if self.info.split() else ""
+
+    @property
+    def is_output(self) -> bool:
+        return 'title="Output"' in self.info
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            page,
+            text.count("\n", 0, found.start("fence")) + 1,
+            found["info"].strip(),
+            found["text"],
+            found["mark"],
+            found["note"],
+        )
+        for found in _FENCE.finditer(text)
+    ]
+
+
+def programs() -> Iterator[tuple[Block, str | None]]:
+    """Yield the Python blocks of all pages, each with the output that the page shows for it."""
+    for page in PAGES:
+        if not page.exists():
+            continue
+        found = blocks(page)
+        for block, follower in zip(found, [*found[1:], None], strict=True):
+            if block.language == "python":
+                yield block, follower.text if follower is not None and follower.is_output else None
