@@ -85,9 +85,11 @@ class Lane:
             done = self._changed.wait_for(
                 lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
             )
+            gap = self._end_of_overflow(len(self._items))
             self._items.clear()
             self._abandoned = not done
             self._changed.notify_all()
+        self._report_overflow(gap)
         return done
 
     def _call_thread(self) -> None:
@@ -113,9 +115,7 @@ class Lane:
     def _work(self) -> None:
         while True:
             batch, gap = self._take()
-            if gap is not None:
-                self._counters.add("overflowed", gap.dropped or 0)
-                self._report(gap)
+            self._report_overflow(gap)
             if not batch:
                 return
             for item in batch:
@@ -140,17 +140,26 @@ class Lane:
             if self._items and share == 1:
                 # Several messages may have called one thread, which counts as waiting until it runs.
                 self._call_thread()
-            gap = None
-            if (
-                self._dropped
-                and len(self._items) * 2 <= self._max_messages
-                and self._bytes * 2 <= self._max_bytes
-            ):
-                names = (*self.handler.channels, *self.handler.globs)
-                reason = f"handler {self.handler.name} was too slow: its lane overflowed"
-                gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)
-                self._dropped = 0
-            return batch, gap
+            half_empty = len(self._items) * 2 <= self._max_messages and self._bytes * 2 <= self._max_bytes
+            return batch, self._end_of_overflow(0) if half_empty else None
+
+    def _end_of_overflow(self, left: int) -> Gap | None:
+        """Return the gap of the episode that ends now, if there is one; ``left`` will not be handled."""
+        lost = self._dropped + left
+        if not lost:
+            return None
+        names = (*self.handler.channels, *self.handler.globs)
+        reason = f"handler {self.handler.name} was too slow: its lane overflowed"
+        if left:
+            reason = f"handler {self.handler.name} was stopped before it had handled what had arrived"
+        since = self._overflowing_since if self._dropped else time.time()
+        self._dropped = 0
+        return Gap(names, since, time.time(), reason, lost)
+
+    def _report_overflow(self, gap: Gap | None) -> None:
+        if gap is not None:
+            self._counters.add("overflowed", gap.dropped or 0)
+            self._report(gap)
 
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         handler = self.handler
