@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 
@@ -19,6 +20,7 @@ from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.heartbeat import ServerClock
 
 __all__ = ["Answerer"]
@@ -95,19 +97,21 @@ class Answerer:
         wire = self.handler.wire
         channel = request.channel or self.name
         message = Message(channel, request.data, request.headers, request.id, self._pattern, request.attempt)
-        started = time.perf_counter()
+        started, pid = time.perf_counter(), os.getpid()
         try:
             result = self.handler.binding.call(message, spread=request.spread)
         except PayloadMismatch as error:
             self._counters.add("mismatched")
             return wire.error_reply(request.id, error)
         except BaseException as error:
+            end_fork(pid, error)
             self._counters.add("failed")
             logger.warning("handler %s failed on a request on %r", self.handler.name, channel, exc_info=True)
             trace = traceback.format_exc() if self._send_tracebacks else None
             return wire.error_reply(request.id, error, trace)
         finally:
             self._learn(time.perf_counter() - started)
+        end_fork(pid)
         try:
             return wire.reply(request.id, result)
         except EncodeError as error:

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.forked import end_fork
 
 __all__ = ["Lane"]
 
@@ -116,20 +118,20 @@ class Lane:
         while True:
             batch, gap = self._take()
             self._report_overflow(gap)
-            if not batch:
+            if not batch and self._stopping:
                 return
             for item in batch:
                 if not self._abandoned:
                     self._handle(*item)
             with self._changed:
-                self._running -= 1
+                self._running -= bool(batch)
                 if self._stopping:
                     self._changed.notify_all()
 
     def _take(self) -> tuple[list[Item], Gap | None]:
         """Wait for messages and take some; none means that the lane has stopped."""
         with self._changed:
-            while not self._items and not self._stopping:
+            while not self._items and not self._stopping and not self._dropped:
                 self._waiting += 1
                 self._changed.wait()
                 self._waiting -= 1
@@ -163,17 +165,19 @@ class Lane:
 
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         handler = self.handler
-        name = channel.decode("utf-8", "backslashreplace")
+        name, pid = channel.decode("utf-8", "backslashreplace"), os.getpid()
         try:
             data, headers = handler.wire.read_live(body)
             pattern = None if glob is None else glob.decode("utf-8", "backslashreplace")
             handler.binding.call(Message(name, data, headers, pattern=pattern))
+            end_fork(pid)
         except DecodeError as error:
             self._counters.add("undecodable")
             logger.warning("dropped a message on %r: %s", name, error)
         except PayloadMismatch as error:
             self._counters.add("mismatched")
             logger.warning("dropped a message on %r: %s", name, error)
-        except BaseException:
+        except BaseException as error:
+            end_fork(pid, error)
             self._counters.add("failed")
             logger.exception("handler %s failed on a message on %r", handler.name, name)

@@ -109,7 +109,9 @@ class Node:
         deadline = time.monotonic() + grace
         self.listener.stop()
         waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
-        ended = [pool.stop(deadline, waiting) for pool in self._pools]
+        for pool in self._pools:
+            pool.drain(waiting)
+        ended = [pool.stop(deadline) for pool in self._pools]
         ended += [lane.stop(deadline) for lane in self._lanes]
         if not all(ended):
             logger.warning(
