@@ -210,8 +210,8 @@ class Wire:
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
         if reply_to is not None and not (_is_sendable(reply_to) and is_reply_key(reply_to)):
-            shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "no text"
-            raise DecodeError(f"reply_to is no reply key: {shown}")
+            shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "(no text)"
+            raise DecodeError(f"reply_to={shown} is not a reply key")
         try:
             return self._request_of(fields, reply_to)
         except DecodeError as error:
