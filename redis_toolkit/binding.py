@@ -5,6 +5,7 @@ Rules:
 - A parameter named ``channel`` gets the channel's name; one annotated `Message`, `Headers` or ``App``
   gets that. The one other parameter gets the payload, converted to its annotation.
 - With several others, a map is spread over them by name. A call with keyword fields is always spread.
+  A payload that is no map goes to the only one that has no default, if there is just one.
 - A payload that does not fit is a `PayloadMismatch` and the handler is not called.
 - What is wrong with a signature is said when it is registered, not when a message comes.
 """
@@ -157,6 +158,11 @@ class Binding:
         if not self._fields and not self._takes_rest and not spread:
             return {}
         if not isinstance(data, dict):
+            required = [name for name, (one, _) in self._fields.items() if one.default is one.empty]
+            if len(required) == 1 and not spread:  # the others keep their defaults
+                name = required[0]
+                make = self._fields[name][1]
+                return {name: make(data, name) if make else data}
             raise PayloadMismatch(
                 f"handler {self.name} takes {self._listed()}, so the payload has to be a map of them, "
                 f"not {type(data).__name__}"

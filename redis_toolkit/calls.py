@@ -5,7 +5,6 @@ Rules: what cannot be sent is refused here, before a driver is asked: names, pay
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,9 +15,10 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
+from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.wire import Wire
 
-__all__ = ["UNSET", "Calls"]
+__all__ = ["UNSET", "Calls", "milliseconds"]
 
 UNSET: Any = object()
 """Stands for a payload that was not given, as None is one."""
@@ -70,7 +70,7 @@ class Calls:
             headers,
             spread=bool(fields),
         )
-        wire, timeout_ms = self._wire_of(codec), _milliseconds(timeout)
+        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
         return requests.request(call, wire, rank, timeout_ms=timeout_ms, retries=retries)
 
     def request_many(
@@ -92,7 +92,7 @@ class Calls:
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
             for number, data in enumerate(payloads)
         ]
-        wire, timeout_ms = self._wire_of(codec), _milliseconds(timeout)
+        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
         flow = requests.request_many(calls, wire, rank, timeout_ms=timeout_ms, window=window)
         return flow if return_exceptions else _raising(flow)
 
@@ -109,7 +109,14 @@ def _raising(flow: Flow[list[Any]]) -> Flow[list[Any]]:
     return results
 
 
-def _milliseconds(timeout: object) -> int:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds greater than 0")
+def milliseconds(timeout: object) -> int:
+    """Return a timeout in ms.
+
+    Raises:
+        ConfigurationError: no number, or none from 0 to `MAX_SECONDS`.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_SECONDS:
+        raise ConfigurationError(
+            f"timeout={timeout!r} must be a number of seconds, over 0 and up to {MAX_SECONDS:,}"
+        )
     return max(int(timeout * 1000), 1)

@@ -109,7 +109,7 @@ class JSONCodec:
         """Return the JSON text of a payload as UTF-8."""
         try:
             return self._encoder.encode(value).encode("utf-8")
-        except (TypeError, ValueError, RecursionError) as error:
+        except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             raise EncodeError(_reason(error, "JSON")) from error
 
     def decode(self, body: bytes) -> Any:
@@ -141,7 +141,7 @@ class MsgpackCodec:
         """Return the msgpack bytes of a payload."""
         try:
             packed: bytes = msgpack.packb(value, default=_plain)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             raise EncodeError(_reason(error, "msgpack")) from error
         return packed
 

@@ -14,8 +14,12 @@ from typing import TypedDict
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["Options", "Settings", "default_url"]
+__all__ = ["MAX_SECONDS", "Options", "Settings", "default_url"]
 
+MIN_SECONDS = 0.001
+MAX_SECONDS = 10_000_000
+"""About four months: what sockets and servers take for a timeout on every platform."""
+_WHOLE = frozenset({"concurrency", "coroutines", "max_payload", "lane_messages", "lane_bytes"})
 LOCAL_URL = "redis://localhost:6379/0"
 
 
@@ -65,9 +69,15 @@ class Settings:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name == "send_tracebacks":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ConfigurationError(f"{name}={value!r} must be a number greater than 0")
+                if not isinstance(value, bool):
+                    raise ConfigurationError(f"{name}={value!r} must be True or False")
+            elif name in _WHOLE:
+                if type(value) is not int or value < 1:
+                    raise ConfigurationError(f"{name}={value!r} must be a whole number from 1")
+            elif type(value) not in (int, float) or not MIN_SECONDS <= value <= MAX_SECONDS:
+                raise ConfigurationError(
+                    f"{name}={value!r} must be a number of seconds from {MIN_SECONDS} to {MAX_SECONDS:,}"
+                )
 
 
 class Options(TypedDict, total=False):

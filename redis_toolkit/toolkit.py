@@ -7,6 +7,7 @@ when nobody keeps a reference to it.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -88,8 +89,9 @@ class RedisToolkit:
         self._ended = threading.Event()
         if message_handler is None:
             return
-        if not callable(message_handler):
-            raise ConfigurationError(f"message_handler={message_handler!r} cannot be called")
+        given: object = message_handler
+        if not callable(given) or inspect.iscoroutinefunction(message_handler):
+            raise ConfigurationError(f"message_handler={message_handler!r} has to be a plain function")
         self._subscribe(names, message_handler)
 
     def publisher(self, channel: str, data: Any) -> int:

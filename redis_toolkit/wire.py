@@ -210,9 +210,8 @@ class Wire:
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
         if reply_to is not None and not (_is_sendable(reply_to) and is_reply_key(reply_to)):
-            raise DecodeError(
-                f"reply_to={start_of(str(reply_to).encode(errors='replace'))} is not a reply key"
-            )
+            shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "(no text)"
+            raise DecodeError(f"reply_to={shown} is not a reply key")
         try:
             return self._request_of(fields, reply_to)
         except DecodeError as error:
@@ -272,6 +271,8 @@ class Wire:
         data, name = fields.get("data"), fields.get("codec")
         if name is None:
             return data
+        if not isinstance(name, str):
+            raise DecodeError("the field 'codec' is not text")
         if not isinstance(data, bytes):
             raise DecodeError(f"the payload of codec {name!r} is not binary")
         if name != codec_name(self.codec):
@@ -316,6 +317,8 @@ def reply_id(body: bytes) -> str | None:
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise EncodeError(f"headers are a map of text to text, not {type(headers).__name__}")
     for name, value in headers.items():
         if not _is_text(name) or not _is_text(value):
             raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")

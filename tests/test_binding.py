@@ -381,3 +381,14 @@ class TestAnnotations:
             return number
 
         assert bind(handler, "no number") == "no number"
+
+
+def test_a_payload_that_is_no_map_goes_to_the_only_parameter_without_a_default() -> None:
+    def closure(data: object, n: int = 7) -> tuple[object, int]:
+        return data, n
+
+    binding = Binding(closure)
+    assert binding.call(Message("x", 5)) == (5, 7)
+    assert binding.call(Message("x", {"data": 1, "n": 2})) == (1, 2)
+    with pytest.raises(PayloadMismatch, match="'data' is missing"):
+        binding.call(Message("x", {"n": 2}))

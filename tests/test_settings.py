@@ -67,9 +67,9 @@ def test_each_field_is_described() -> None:
 )
 def test_a_number_is_greater_than_0(name: str, value: Any) -> None:
     options: Any = {name: value}
-    with pytest.raises(ConfigurationError, match=f"{name}=.*greater than 0"):
+    with pytest.raises(ConfigurationError, match=f"{name}=.* must be a (number|whole number)"):
         Settings(**options)
-    with pytest.raises(ConfigurationError, match=f"{name}=.*greater than 0"):
+    with pytest.raises(ConfigurationError, match=f"{name}=.* must be a (number|whole number)"):
         App("redis://localhost:1", **options)
 
 

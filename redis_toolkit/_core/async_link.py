@@ -18,16 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
-from redis.connection import DefaultParser
 
-from redis_toolkit._core.connection import Connections
+from redis_toolkit._core.connection import NOTHING, Connections, new_reader, packed
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, sort
 
 __all__ = ["AsyncLink", "Receiver"]
 
 Receiver = Callable[[Any], None]
-_NOT_ENOUGH = object()
 
 
 class AsyncLink(asyncio.Protocol):
@@ -42,7 +40,7 @@ class AsyncLink(asyncio.Protocol):
         self.where = where
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH, replyError=DefaultParser.parse_error)
+        self._reader = new_reader()
         self._receivers: deque[Receiver] = deque()
         self._out: list[bytes] = []
         self._may_write = asyncio.Event()
@@ -80,7 +78,7 @@ class AsyncLink(asyncio.Protocol):
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out += [hiredis.pack_command(_encoded(command)) for command in commands]
+        self._out.append(packed(commands))
         self._receivers.extend(receivers)
 
     async def writable(self) -> None:
@@ -116,7 +114,7 @@ class AsyncLink(asyncio.Protocol):
         try:
             reader.feed(data)
             reply = reader.gets()
-            while reply is not _NOT_ENOUGH:
+            while reply is not NOTHING:
                 receivers.popleft()(reply)
                 reply = reader.gets()
         except (hiredis.ProtocolError, IndexError) as error:
@@ -138,11 +136,6 @@ class AsyncLink(asyncio.Protocol):
             packet = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._transport.write(packet)
-
-
-def _encoded(command: Command) -> tuple[Any, ...]:
-    """Return a command with floats as text; hiredis packs str, bytes and int itself."""
-    return tuple(repr(part) if type(part) is float else part for part in command)
 
 
 def _close_late(opening: asyncio.Future[Any]) -> None:

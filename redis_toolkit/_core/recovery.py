@@ -19,6 +19,7 @@ entered only after a first bare try has failed. Nothing here sleeps by itself.
 from __future__ import annotations
 
 import enum
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -37,7 +38,16 @@ from redis_toolkit.errors import (
     StoreFull,
 )
 
-__all__ = ["Failed", "Fate", "reconnecting", "reconnecting_async", "retrying", "retrying_async", "sort"]
+__all__ = [
+    "Failed",
+    "Fate",
+    "pause",
+    "reconnecting",
+    "reconnecting_async",
+    "retrying",
+    "retrying_async",
+    "sort",
+]
 
 
 class Fate(enum.Enum):
@@ -103,6 +113,11 @@ def sort(error: Exception, *, sent: bool, where: str) -> Failed:
             ),
         )
     return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}. {_HELP}"))
+
+
+def pause(failures: int, cap: float) -> float:
+    """Return seconds to wait after so many failures in a row: full jitter up to ``cap``, from 0.1 s on."""
+    return random.uniform(0, min(0.1 * 2 ** min(failures, 16), cap))
 
 
 def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:

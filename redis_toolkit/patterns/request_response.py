@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
+from redis_toolkit.calls import milliseconds
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
 from redis_toolkit.patterns.running import Running, sibling
@@ -67,7 +68,7 @@ class RequestResponse:
             RemoteError: the app that serves the channel raised.
             OutcomeUnknown: the connection was cut meanwhile.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + milliseconds(timeout) / 1000
         try:
             return self._app.request(self.channel, request_data, timeout=timeout)
         except NoResponders:

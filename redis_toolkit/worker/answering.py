@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 from typing import Any
@@ -20,6 +21,7 @@ from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.heartbeat import ServerClock
 
 __all__ = ["Answerer", "Delivery"]
@@ -74,13 +76,15 @@ class Answerer:
         request = self._read(item)
         if not isinstance(request, IncomingRequest):
             return request
-        started = time.perf_counter()
+        started, pid = time.perf_counter(), os.getpid()
         try:
             result = self.handler.binding.call(self._message(request), spread=request.spread)
         except BaseException as error:
+            end_fork(pid, error)
             return self._failed(request, error)
         finally:
             self._learn(time.perf_counter() - started)
+        end_fork(pid)
         return self._succeeded(request, result)
 
     async def answer_async(self, item: bytes) -> Delivery | None:

@@ -34,6 +34,7 @@ class Assignment:
             0 when the app was imported by name.
         urls: the URLs that embedded servers of the program have, by the ``embedded:`` URL.
         path: the supervisor's import path.
+        supervisor: its process id.
     """
 
     fd: int
@@ -41,6 +42,7 @@ class Assignment:
     ordinal: int
     urls: Mapping[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
+    supervisor: int | None = None
 
     def to_environment(self) -> dict[str, str]:
         """Return the variable that carries it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -24,6 +25,8 @@ __all__ = ["serve", "until_signal"]
 
 logger = logging.getLogger("redis_toolkit")
 
+LOOK_UP = 1.0
+"""Seconds between two looks at whether the supervisor is still there."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -44,9 +47,12 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(stop: threading.Event) -> None:
-    while not stop.wait(timeout=3600):
-        pass
+def _wait(stop: threading.Event, supervisor: int | None = None) -> None:
+    """Wait for the stop; also for the end of the supervisor, whose socket a fork of it may keep open."""
+    while not stop.wait(timeout=LOOK_UP if supervisor is not None else 3600):
+        if supervisor is not None and os.getppid() != supervisor:
+            logger.warning("the supervisor %d is gone: stopping", supervisor)
+            return
 
 
 def until_signal(start: Callable[[], None]) -> None:
@@ -74,7 +80,8 @@ def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
             raise SystemExit(1) from error
         channel.send(ready=True)
         threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
-        _wait(stop)
+        _wait(stop, part.supervisor)
+        channel.send(stopping=True)  # another worker listens while this one finishes its work
         node.stop(grace)
         raise SystemExit(0)
 

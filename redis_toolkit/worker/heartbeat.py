@@ -87,8 +87,12 @@ class Heartbeat:
         """Take the registrations back; returns how many requests wait on the channels."""
         self._stopping.set()
         self._thread.join(timeout=2 * self._interval)
+        names = [*self._channels, *self._globs]
         try:
-            return self._driver.run(serving.withdraw(self._process, [*self._channels, *self._globs]))
+            try:
+                return self._driver.run(serving.withdraw(self._process, names))
+            except Failed:  # its connection may have been cut since the last beat: once more, on a new one
+                return self._driver.run(serving.withdraw(self._process, names))
         except Failed as failure:
             logger.warning("registrations of %s stay until their lease ends: %s", self._process, failure)
             return 0

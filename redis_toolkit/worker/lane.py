@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.forked import end_fork
 
 __all__ = ["Lane"]
 
@@ -85,9 +87,11 @@ class Lane:
             done = self._changed.wait_for(
                 lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
             )
+            gap = self._end_of_overflow(len(self._items))
             self._items.clear()
             self._abandoned = not done
             self._changed.notify_all()
+        self._report_overflow(gap)
         return done
 
     def _call_thread(self) -> None:
@@ -114,28 +118,23 @@ class Lane:
         while True:
             batch, gap = self._take()
             self._report_overflow(gap)
-            if not batch:
+            if not batch and self._stopping:
                 return
             for item in batch:
                 if not self._abandoned:
                     self._handle(*item)
-            self._done()
+            self._done(batch)
 
-    def _done(self) -> None:
+    def _done(self, batch: list[Item]) -> None:
         with self._changed:
-            self._running -= 1
+            self._running -= bool(batch)
             if self._stopping:
                 self._changed.notify_all()
-
-    def _report_overflow(self, gap: Gap | None) -> None:
-        if gap is not None:
-            self._counters.add("overflowed", gap.dropped or 0)
-            self._report(gap)
 
     def _take(self) -> tuple[list[Item], Gap | None]:
         """Wait for messages and take some; none means that the lane has stopped."""
         with self._changed:
-            while not self._items and not self._stopping:
+            while not self._items and not self._stopping and not self._dropped:
                 self._waiting += 1
                 self._changed.wait()
                 self._waiting -= 1
@@ -150,22 +149,34 @@ class Lane:
         if self._items and share == 1:
             # Several messages may have called one thread, which counts as waiting until it runs.
             self._call_thread()
-        gap = None
-        if (
-            self._dropped
-            and len(self._items) * 2 <= self._max_messages
-            and self._bytes * 2 <= self._max_bytes
-        ):
-            names = (*self.handler.channels, *self.handler.globs)
-            reason = f"handler {self.handler.name} was too slow: its lane overflowed"
-            gap = Gap(names, self._overflowing_since, time.time(), reason, self._dropped)
-            self._dropped = 0
-        return batch, gap
+        half_empty = len(self._items) * 2 <= self._max_messages and self._bytes * 2 <= self._max_bytes
+        return batch, self._end_of_overflow(0) if half_empty else None
+
+    def _end_of_overflow(self, left: int) -> Gap | None:
+        """Return the gap of the episode that ends now, if there is one; ``left`` will not be handled."""
+        lost = self._dropped + left
+        if not lost:
+            return None
+        names = (*self.handler.channels, *self.handler.globs)
+        reason = f"handler {self.handler.name} was too slow: its lane overflowed"
+        if left:
+            reason = f"handler {self.handler.name} was stopped before it had handled what had arrived"
+        since = self._overflowing_since if self._dropped else time.time()
+        self._dropped = 0
+        return Gap(names, since, time.time(), reason, lost)
+
+    def _report_overflow(self, gap: Gap | None) -> None:
+        if gap is not None:
+            self._counters.add("overflowed", gap.dropped or 0)
+            self._report(gap)
 
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        pid = os.getpid()
         try:
             self.handler.binding.call(self._message(channel, glob, body))
+            end_fork(pid)
         except BaseException as error:
+            end_fork(pid, error)
             self._failed(channel, error)
 
     def _message(self, channel: bytes, glob: bytes | None, body: bytes) -> Message:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from redis_toolkit._core.connection import Connections, Link
+from redis_toolkit._core.connection import NOTHING, Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, Fate, reconnecting, sort
 from redis_toolkit.errors import OutcomeUnknown
@@ -72,7 +72,7 @@ class Listener:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._ready = threading.Event()
-        self._failure: Failed | None = None
+        self._failure: Exception | None = None
         self._gap: tuple[float, str] | None = None
         self._heard = time.time()
         self._thread = threading.Thread(target=self._run, name="rt-listener", daemon=True)
@@ -92,7 +92,9 @@ class Listener:
         self._ready.wait()
         if self._failure is not None:
             self._thread.join()
-            raise self._failure.error from self._failure.__cause__
+            if isinstance(self._failure, Failed):
+                raise self._failure.error from self._failure.__cause__
+            raise self._failure
 
     def listen(self, since: float | None, reason: str) -> None:
         """Take the listener role; what was missed since ``since`` is reported as a gap."""
@@ -135,39 +137,48 @@ class Listener:
     def _run(self) -> None:
         try:
             self._connect()
-            self._read()
-        except Failed as failure:
-            if not self._ready.is_set():
-                self._failure = failure
-                self._ready.set()
-                return
-            self._lose(failure)
+        except Exception as error:  # start() raises it
+            self._close()
+            self._failure = error
+            self._ready.set()
+            return
         while not self._stopping.is_set():
             try:
-                reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(self._connect)
                 self._read()
             except Failed as failure:
                 self._lose(failure)
+                self._reconnect()
         self._close()
 
+    def _reconnect(self) -> None:
+        """Connect and subscribe until it succeeds, or until stopped."""
+        try:
+            reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(self._connect)
+        except Failed as failure:
+            logger.debug("stopped while not subscribed: %s", failure)
+
     def _connect(self) -> None:
+        """Connect and subscribe; returns when everything is confirmed, or when stopped."""
         if self._stopping.is_set():
             return
+        self._close()
         link = self._connections.dedicated()
         with self._lock:
             self._table.reset()
+            self._ready.clear()
             self._link = link
             link.send([*self._subscriptions(), ("PING",)])
+        self._read(until_ready=True)
 
-    def _read(self) -> None:
-        """Read until the connection is lost (`Failed`), or until stopped."""
+    def _read(self, *, until_ready: bool = False) -> None:
+        """Read until the connection is lost (`Failed`), until stopped, or until all is confirmed."""
         link, interval, asked = self._link, self._settings.ping_interval, False
         if link is None:
             return
         exact, of_glob = self._table.exact, self._table.of_glob
         while True:
             reply = link.poll(interval)
-            if reply is None:
+            if reply is NOTHING:
                 if asked:
                     raise Failed(
                         Fate.UNKNOWN,
@@ -198,6 +209,8 @@ class Listener:
             if self._stopping.is_set():
                 return
             self._check_ready()
+            if until_ready and self._ready.is_set():
+                return
 
     def _check_ready(self) -> None:
         """At a PONG: everything that was asked for before it is answered."""

@@ -68,7 +68,7 @@ class LoopLane(Lane):
             for item in batch:
                 if not self._abandoned:
                     await self._handle_async(*item)
-            self._done()
+            self._done(batch)
 
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         try:

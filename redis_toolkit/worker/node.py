@@ -135,7 +135,9 @@ class Node:
         if self._own_loop is None and self._loop is not None and self._loop.is_running():
             return asyncio.run_coroutine_threadsafe(self.astop(grace), self._loop).result()
         waiting = self._stop_callers()
-        ended = [pool.stop(deadline, waiting) for pool in self._pools]
+        for pool in self._pools:
+            pool.drain(waiting)
+        ended = [pool.stop(deadline) for pool in self._pools]
         if self._own_loop is not None:
             ended.append(self._own_loop.run(self._stop_engines(deadline, waiting)))
         ended += [lane.stop(deadline) for lane in self._lanes]
@@ -149,8 +151,10 @@ class Node:
         """Stop what `astart` started."""
         deadline = time.monotonic() + grace
         waiting = await asyncio.to_thread(self._stop_callers)
-        ended = [await asyncio.to_thread(pool.stop, deadline, waiting) for pool in self._pools]
-        ended.append(await self._stop_engines(deadline, waiting))
+        for pool in self._pools:
+            await asyncio.to_thread(pool.drain, waiting)
+        ended = [await self._stop_engines(deadline, waiting)]
+        ended += [await asyncio.to_thread(pool.stop, deadline) for pool in self._pools]
         ended += [await asyncio.to_thread(lane.stop, deadline) for lane in self._lanes]
         if self._loop is not None:
             loops.serving.discard(self._loop)
@@ -177,7 +181,7 @@ class Node:
         return self._heartbeat.stop() if self._heartbeat is not None else 0
 
     async def _stop_engines(self, deadline: float, waiting: int) -> bool:
-        return all([await engine.stop(deadline, waiting) for engine in self._engines])
+        return all(await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines]))
 
     def _ended(self, ended: list[bool], grace: float) -> bool:
         if not all(ended):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -72,15 +73,18 @@ class Service:
         self._node: Node | None = None
         self._supervisor: Supervisor | None = None
         self._supervising: threading.Thread | None = None
+        self._pid = os.getpid()
 
     @property
     def started(self) -> bool:
         """Whether it serves, here or in worker processes."""
+        self._forget_in_a_fork()
         return self._node is not None or self._supervisor is not None
 
     @property
     def confirmed(self) -> bool:
         """Whether all subscriptions of this process are confirmed; True when it has none."""
+        self._forget_in_a_fork()
         node = self._node
         return node is None or node.confirmed
 
@@ -135,6 +139,7 @@ class Service:
 
     def stop(self) -> None:
         """Stop serving; running handlers get the grace period."""
+        self._forget_in_a_fork()
         with self._lock:
             node, self._node = self._node, None
             supervisor, self._supervisor = self._supervisor, None
@@ -171,6 +176,13 @@ class Service:
         """Serve as the worker process that this is; does not return."""
         _log_to_stderr()
         child.serve(self._new_node(part.process, listening=False), part, self._settings.grace)
+
+    def _forget_in_a_fork(self) -> None:
+        """In a forked child: what runs is the parent's, whose threads are not here."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.RLock()
+            self._node = self._supervisor = self._supervising = None
 
     def _refuse_second_start(self) -> None:
         if self.started:

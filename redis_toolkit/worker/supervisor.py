@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis_toolkit.errors import WorkersFailed
+from redis_toolkit.errors import RedisToolkitError, WorkersFailed
 from redis_toolkit.worker.assignment import Assignment, Channel
 from redis_toolkit.worker.node import new_process_name
 from redis_toolkit.worker.program import Program
@@ -152,13 +152,19 @@ class Supervisor:
         now = time.monotonic()
         for slot in self._slots:
             if slot.process is None and slot.start_at <= now:
-                self._start(slot)
+                try:
+                    self._start(slot)
+                except (OSError, RedisToolkitError) as error:  # no process to be had, no embedded server
+                    slot.deaths += 1
+                    slot.start_at = now + _pause(slot.deaths)
+                    logger.error("a worker process could not be started, trying again: %s", error)
 
     def _start(self, slot: _Slot) -> None:
+        urls = dict(self._urls())
         ours, theirs = socket.socketpair()
         slot.name = new_process_name()
-        urls = dict(self._urls())
-        part = Assignment(theirs.fileno(), slot.name, self._ordinal, urls, tuple(_import_path()))
+        path = tuple(_import_path())
+        part = Assignment(theirs.fileno(), slot.name, self._ordinal, urls, path, os.getpid())
         try:
             slot.process = subprocess.Popen(
                 self._program.command,
@@ -200,6 +206,10 @@ class Supervisor:
         for message in messages:
             if message.get("ready"):
                 self._became_ready(slot)
+            elif message.get("stopping"):
+                slot.ready = False
+                if self._listener is slot and not self._stops:
+                    self._move_role(f"worker process {slot.process.pid if slot.process else 0} is stopping")
             elif message.get("listening"):
                 slot.listening = True
                 self._check_all_ready()
@@ -225,6 +235,14 @@ class Supervisor:
             self._listener = slot
             self._unheard = None
 
+    def _move_role(self, reason: str) -> None:
+        """Give the listener role to another worker; if none is ready, to the next that is."""
+        self._listener = None
+        self._unheard = (time.time(), reason)
+        successor = next((other for other in self._slots if other.ready), None)
+        if successor is not None:
+            self._appoint(successor)
+
     def _look_at_all(self) -> None:
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is not None:
@@ -236,9 +254,7 @@ class Supervisor:
             return
         lived = time.monotonic() - slot.started
         slot.deaths = 0 if slot.ready and lived >= STEADY else slot.deaths + 1
-        pause = (
-            random.uniform(0.5, 1.0) * min(0.1 * 2 ** (slot.deaths - 1), MAX_PAUSE) if slot.deaths else 0.0
-        )
+        pause = _pause(slot.deaths)
         slot.start_at = time.monotonic() + pause
         logger.warning(
             "worker process %d ended with %s, starting another in %.1f s",
@@ -257,11 +273,7 @@ class Supervisor:
         self._forget_channel(slot)
         slot.process, slot.ready = None, False
         if self._listener is slot:
-            self._listener = None
-            self._unheard = (time.time(), f"worker process {pid}, the listener, ended")
-            successor = next((other for other in self._slots if other.ready), None)
-            if successor is not None:
-                self._appoint(successor)
+            self._move_role(f"worker process {pid}, the listener, ended")
         threading.Thread(target=self._bury, args=(name,), name="rt-bury", daemon=True).start()
 
     # -- stopping ---------------------------------------------------------------------------------
@@ -315,6 +327,11 @@ class Supervisor:
 
 def _import_path() -> list[str]:
     return [entry or str(Path.cwd()) for entry in sys.path]
+
+
+def _pause(deaths: int) -> float:
+    """Return seconds before a worker that died so often in a row is started again."""
+    return random.uniform(0.5, 1.0) * min(0.1 * 2 ** (deaths - 1), MAX_PAUSE) if deaths else 0.0
 
 
 def _how(code: int | None) -> str:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from redis_toolkit._core.connection import Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, reconnecting, sort
+from redis_toolkit._core.recovery import Failed, pause, reconnecting, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import Answerer
 from redis_toolkit.worker.counters import Counters
@@ -58,6 +58,7 @@ class _Worker:
     batch: deque[tuple[str, bytes]] = field(default_factory=deque)
     replies: list[Command] = field(default_factory=list)
     busy_since: float | None = None
+    failures: int = 0
 
 
 class RequestThreads:
@@ -107,21 +108,25 @@ class RequestThreads:
         for thread in (*self._threads, self._deputy):
             thread.start()
 
-    def stop(self, deadline: float, waiting: int) -> bool:
-        """Stop claiming and let what was claimed be answered.
+    def drain(self, waiting: int) -> None:
+        """Claim no more, but for what was waiting; `stop` follows.
 
         Args:
-            deadline: when to give up on running handlers (monotonic seconds).
             waiting: how many requests waited when this process took itself off the registries; up to
                 that many are still claimed, as perhaps nobody else is there for them.
-
-        Returns:
-            Whether every handler ended in time.
         """
         with self._turn:
             self._draining = waiting
             if not waiting and self._leader is None:
                 self._end()
+        self._unblock()
+
+    def stop(self, deadline: float) -> bool:
+        """Let what was claimed be answered, until ``deadline`` (monotonic seconds).
+
+        Returns:
+            Whether every handler ended in time.
+        """
         me = threading.current_thread()  # one of them when a handler stops its own app: it ends afterwards
         threads = [thread for thread in self._threads if thread is not me]
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
@@ -143,6 +148,7 @@ class RequestThreads:
                 except Failed as failure:
                     self._lose(me, failure)
                     continue
+                me.failures = 0
                 if me.batch:
                     self._run(me)
                 if self._leader is not me and me.replies:
@@ -239,7 +245,11 @@ class RequestThreads:
                 key, body = me.batch.popleft()
             except IndexError:
                 break
-            reply = self._answerers[key].answer(body)
+            try:
+                reply = self._answerers[key].answer(body)
+            except Exception:  # one of ours: the thread and the requests behind it go on
+                logger.exception("a request on %r could not be answered", self._answerers[key].name)
+                continue
             if reply is not None:
                 with self._turn:
                     me.replies.extend(serving.push_reply(*reply))
@@ -271,7 +281,8 @@ class RequestThreads:
             me.link.close()
             me.link = None
         self._log(failure)
-        self._stopping.wait(0.05)
+        self._stopping.wait(pause(me.failures, self._settings.reconnect_cap))
+        me.failures += 1
 
     # -- stopping ---------------------------------------------------------------------------------
 

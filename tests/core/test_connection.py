@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from redis_toolkit import App
-from redis_toolkit._core.connection import Connections, shared_connections
+from redis_toolkit._core.connection import NOTHING, Connections, shared_connections
 from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit.errors import (
     AuthenticationFailed,
@@ -265,7 +265,7 @@ class TestThePool:
 
     def test_polling_leaves_it_open(self, connections: Connections) -> None:
         link = connections.acquire(soon())
-        assert link.poll(0.01) is None
+        assert link.poll(0.01) is NOTHING
         assert link.call([("PING",)], soon()) == [b"PONG"]
         link.close()
 

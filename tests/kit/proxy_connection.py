@@ -71,6 +71,8 @@ class Pump:
         self.direction: Direction = direction
         self.dead = False  # blackholed: reads on, and forwards nothing any more
         self.ended = False  # its source has closed
+        self.reset = False  # ... by a reset, of which the other pump was told
+        self.lost = False  # its sink has closed
         self.carried = 0
         self.frames = Frames()
         self._connection = connection
@@ -103,17 +105,19 @@ class Pump:
                 await asyncio.sleep(due - loop.time())
             if self._connection.closed:  # a full queue does not wait, so a cancellation may come late
                 return
-            if data is None:
+            if data is None or (not data and self.reset):
                 await _delivered(sink)
+                self._connection.source_ended(self, "rst")
+                return
             if not data:
-                self._connection.source_ended(self, "rst" if data is None else "fin")
+                self._connection.source_ended(self, "fin")
                 return
             if self.dead:
                 continue
             try:
                 await self._forward(data, sink)
-            except OSError:
-                self._connection.sink_lost(self)
+            except OSError as error:
+                self._connection.sink_lost(self, error)
 
     def _switched_on(self) -> CutAfter | None:
         """Return the cut for this direction; it counts from the first write after the switch."""
@@ -226,7 +230,7 @@ class Connection:
         if pump.direction in self.faults.dark and not other.ended:
             self._held = True
             return
-        if how == "rst" or pump.dead or other.ended:
+        if how == "rst" or pump.dead or other.ended or other.lost:
             self.close(how)
         else:
             sink = self._sockets[1] if pump is self.up else self._sockets[0]
@@ -235,13 +239,16 @@ class Connection:
             except OSError:
                 self.close("rst")
 
-    def sink_lost(self, pump: Pump) -> None:
-        """Writing failed, as the sink is gone: its source learns that, if the network lets us."""
-        pump.dead = True
-        way_back: Direction = "down" if pump.direction == "up" else "up"
-        if way_back in self.faults.dark:
-            self._held = True
-        else:
+    def sink_lost(self, pump: Pump, error: OSError) -> None:
+        """Writing failed, as the sink is gone. What it sent before is still passed on, then its end.
+
+        The other pump reads from it and comes to that end; but the error is reported only once, so a
+        reset that the writer was told of would look like an orderly end to the reader.
+        """
+        pump.dead = pump.lost = True
+        other = self.down if pump is self.up else self.up
+        other.reset = other.reset or isinstance(error, ConnectionResetError)
+        if other.ended and not self._held:
             self.close("rst")
 
     def inspect(self, pump: Pump, data: bytes) -> tuple[bytes, DropReply | None]:

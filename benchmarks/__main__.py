@@ -1,0 +1,51 @@
+"""``python -m benchmarks``: run the workloads, and write the table and the plots.
+
+``--quick`` is for development: fewer calls and rounds. ``--scale`` adds how throughput and latency grow
+with callers, payloads, channels and processes. ``--only request`` runs one workload; what other runs
+have found stays in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from importlib import import_module
+
+from benchmarks import report
+from benchmarks.stage import Stage
+
+WORKLOADS = ("request", "concurrent", "in_flight", "live_events", "publish", "import_time", "idle")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few calls, two rounds: for development")
+    parser.add_argument("--rounds", type=int, help="rounds in which all take turns (5)")
+    parser.add_argument("--scale", action="store_true", help="also measure how it grows")
+    parser.add_argument(
+        "--only", action="append", choices=(*WORKLOADS, "scale"), help="one workload; may be repeated"
+    )
+    parser.add_argument("--report", action="store_true", help="measure nothing, write table and plots again")
+    given = parser.parse_args()
+    names = given.only or [*WORKLOADS, *(["scale"] if given.scale else [])]
+    if not given.report:
+        run(names, rounds=given.rounds or (2 if given.quick else 5), scale=0.1 if given.quick else 1.0)
+    report.write()
+
+
+def run(names: list[str], *, rounds: int, scale: float) -> None:
+    """Measure workloads and keep what was found."""
+    with ExitStack() as stack:
+        stage = Stage(stack, rounds=rounds, scale=scale)
+        for name in names:
+            workload = import_module(f"benchmarks.workloads.{name}")
+            sections = []
+            for section in workload.sections(stage):
+                print("\n".join(report.section_lines(section)), flush=True)
+                sections.append(section)
+            report.keep(name, sections, stage.versions, rounds)
+
+
+if __name__ == "__main__":
+    main()

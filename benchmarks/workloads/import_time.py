@@ -1,0 +1,65 @@
+"""``import redis_toolkit`` against ``import redis``: whole processes, from start to end."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from benchmarks.actor import REPOSITORY
+from benchmarks.environments import HERE
+from benchmarks.figures import Figures, Section, Target
+from benchmarks.stage import Stage
+
+__all__ = ["sections"]
+
+STARTS = 10
+BYTECODE = HERE / ".results" / "bytecode"
+"""Compiled modules, of ours and of theirs: the first start writes them and is no part of the figures."""
+PROGRAMS = {"import redis_toolkit": "import redis_toolkit", "import redis": "import redis"}
+
+
+def sections(stage: Stage) -> Iterator[Section]:
+    """Start each program a number of times in each round, in turns with an empty one."""
+    section = Section(
+        "Import", f"whole processes, {STARTS} of each per round; beyond_ms is without what an empty one takes"
+    )
+    ours, theirs = PROGRAMS
+    section.targets = [
+        Target("min_ms", ours, 1.25, theirs, at_most=True),
+        Target("beyond_ms", ours, 1.25, theirs, at_most=True),
+    ]
+    with stage.contestants(section) as them:
+        for name, program in PROGRAMS.items():
+            them.add(name, partial(_measure, program))
+        them.take_turns()
+    yield section
+
+
+def _measure(program: str) -> Callable[[], Figures]:
+    return partial(_starts, program)
+
+
+def _starts(program: str) -> Figures:
+    times: dict[str, list[float]] = {"pass": [], program: []}
+    for _ in range(STARTS):
+        for text, found in times.items():
+            found.append(_start(text))
+    whole = times[program]
+    return {
+        "min_ms": min(whole),
+        "median_ms": statistics.median(whole),
+        "beyond_ms": min(whole) - min(times["pass"]),
+    }
+
+
+def _start(program: str) -> float:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "PYTHONPYCACHEPREFIX": str(BYTECODE)}
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    return (time.perf_counter() - begun) * 1000

@@ -1,0 +1,62 @@
+"""A caller and a worker of each library, and what measures the requests between them.
+
+Rule: each pair has a channel of its own, so that no worker answers for another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.environments import OURS
+from benchmarks.figures import Figures
+from benchmarks.servers import NatsServer
+from benchmarks.stage import Contestants, Stage
+
+__all__ = ["Measure", "faststream", "nats", "ours"]
+
+Measure = Callable[[], Figures]
+
+
+def ours(
+    them: Contestants,
+    stage: Stage,
+    kind: str,
+    calls: int,
+    callers: int = 1,
+    *,
+    environment: str = OURS,
+    size: int = 0,
+) -> Measure:
+    """Return what measures requests with the awaitable client, to a ``def`` or ``async def`` handler."""
+    channel, url = them.channel(kind), stage.valkey.url
+    worker = them.actor("ours", "worker", environment, url=url, channel=channel, kind=kind)
+    worker.children()
+    caller = them.actor("ours", "async_caller", environment, url=url)
+    given = {"calls": calls, "callers": callers, "channel": channel, "size": size}
+    return them.costed(stage.valkey, lambda: caller.ask("ask", **given), caller, worker)
+
+
+def nats(
+    them: Contestants,
+    server: NatsServer,
+    calls: int,
+    callers: int = 1,
+    *,
+    environment: str = "nats",
+    size: int = 0,
+) -> Measure:
+    """Return what measures requests by nats-py."""
+    channel = them.channel("orders")
+    worker = them.actor("nats_py", "worker", environment, url=server.url, channel=channel)
+    caller = them.actor("nats_py", "caller", environment, url=server.url)
+    given = {"calls": calls, "callers": callers, "channel": channel, "size": size}
+    return them.costed(server, lambda: caller.ask("ask", **given), caller, worker)
+
+
+def faststream(them: Contestants, stage: Stage, calls: int, callers: int = 1) -> Measure:
+    """Return what measures requests by FastStream."""
+    channel, url = them.channel("orders"), stage.valkey.url
+    worker = them.actor("fast_stream", "worker", "faststream", url=url, channel=channel)
+    caller = them.actor("fast_stream", "caller", "faststream", url=url)
+    given = {"calls": calls, "callers": callers, "channel": channel}
+    return them.costed(stage.valkey, lambda: caller.ask("ask", **given), caller, worker)
