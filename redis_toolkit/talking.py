@@ -262,7 +262,7 @@ class Talking:
         return True
 
     def _run(self, name: str, flow: Flow[T]) -> T:
-        loops.check_blocking(name)
+        loops.check_blocking(name, depth=2)
         return self._driver.run(flow)
 
 

@@ -84,6 +84,14 @@ class AsyncDriver:
         hub = self._hubs.pop(asyncio.get_running_loop(), None)
         if hub is not None:
             await hub.aclose()
+        self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """Let go of what loops had open that ended without `close`; a hub keeps its loop alive."""
+        for reference in self._hubs.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._hubs.pop(loop, None)
 
     async def _perform(self, step: Call | Exchange | ExchangeMany) -> Any:
         if isinstance(step, Call):
@@ -118,6 +126,7 @@ class AsyncDriver:
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
+            self._forget_ended()
             hub = self._hubs[loop] = _Hub(self._connections, loop)
         await hub.connect(deadline)
         return hub

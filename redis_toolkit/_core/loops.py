@@ -21,18 +21,22 @@ _running = asyncio._get_running_loop  # a third of the cost of asking and catchi
 _warned = False
 
 
-def check_blocking(name: str) -> None:
+def check_blocking(name: str, depth: int = 1) -> None:
     """Refuse or warn of a blocking call of ``App.<name>``, when an event loop runs in this thread.
+
+    Args:
+        name: the method.
+        depth: how many calls lie between its caller and this one, for the place that a warning names.
 
     Raises:
         ConfigurationError: the loop runs handlers.
     """
     loop = _running()
     if loop is not None:
-        _on_a_loop(loop, name)
+        _on_a_loop(loop, name, depth)
 
 
-def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
+def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str, depth: int) -> None:
     global _warned
     if loop in serving:
         raise ConfigurationError(
@@ -43,7 +47,7 @@ def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
         warnings.warn(
             f"{name}() blocks the running event loop while it waits: await a{name}() instead",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=depth + 3,
         )
 
 

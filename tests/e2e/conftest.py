@@ -1,7 +1,8 @@
 """Apps for the end-to-end tests, and what must be true after each of them.
 
 Rules: every app that a test makes is stopped after it; then no thread of redis_toolkit may be left,
-and every key that redis_toolkit wrote has its prefix and a TTL.
+and every key that redis_toolkit wrote has its prefix and a TTL. A module that uses ``every_style`` runs
+with handlers of both kinds and both kinds of calls; on servers of every kind in the plainest style only.
 """
 
 from __future__ import annotations
@@ -16,12 +17,61 @@ import pytest
 
 from redis_toolkit import App
 from redis_toolkit.settings import Settings
+from tests.e2e.styles import BASE, OTHERS, Background, Style, styled
 from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
-from tests.kit.servers import Server
+from tests.kit.servers import Server, available_kinds
 from tests.kit.waiting import eventually
 
 MakeApp = Callable[..., App]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on each kind of server; what uses ``every_style`` in each style too."""
+    names, kinds = metafunc.fixturenames, available_kinds()
+    if "shared_server" in names:
+        runs = [(kind, BASE) for kind in kinds]
+        if "every_style" in names and "threads_and_calls" not in names:
+            runs += [(kinds[0], other) for other in OTHERS]
+        ids = [kind if style == BASE else f"{kind}-{style}" for kind, style in runs]
+        metafunc.parametrize("shared_server,style", runs, indirect=True, ids=ids, scope="session")
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A running server of the kind that `pytest_generate_tests` has chosen."""
+    with Server(request.param, directory=tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture
+def every_style() -> None:
+    """The test runs in every style."""
+
+
+@pytest.fixture
+def threads_and_calls() -> None:
+    """The test is about ``def`` handlers, or about blocking calls: it runs in that style only."""
+
+
+@pytest.fixture
+def style(request: pytest.FixtureRequest) -> Style:
+    """How handlers are written and calls are made."""
+    given: Style = getattr(request, "param", BASE)
+    return given
+
+
+@pytest.fixture
+def background(style: Style) -> Iterator[Background | None]:
+    """The loop and the threads of the styles that need them."""
+    if style == BASE:
+        yield None
+        return
+    background = Background()
+    yield background
+    background.close()
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +86,14 @@ def _threads() -> list[str]:
 
 
 @pytest.fixture
-def make_app(no_thread_is_left: None) -> Iterator[MakeApp]:
+def make_app(
+    no_thread_is_left: None, style: Style, background: Background | None
+) -> Iterator[MakeApp]:
     """Return a function that builds apps; they are stopped after the test."""
     with ExitStack() as stack:
 
         def make(url: str, **options: Any) -> App:
-            app = App(url, **options)
+            app = App(url, **options) if background is None else styled(url, style, background, **options)
             stack.callback(app.stop)
             return app
 

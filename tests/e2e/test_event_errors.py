@@ -11,6 +11,8 @@ from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("every_style")
+
 
 def received(got: list[Any], expected: list[Any]) -> None:
     eventually(lambda: got == expected, what=f"{expected}")

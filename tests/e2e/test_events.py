@@ -10,6 +10,8 @@ from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("every_style")
+
 ORDER = {"id": 1, "lines": ["tea", "Milch, süß"], "paid": None, "price": 3.5}
 
 

@@ -21,7 +21,7 @@ from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("keys_are_tidy")
+pytestmark = pytest.mark.usefixtures("keys_are_tidy", "every_style")
 
 # -- who answers -------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from tests.e2e.conftest import MakeApp, released
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("keys_are_tidy")
+pytestmark = pytest.mark.usefixtures("keys_are_tidy", "every_style")
 
 
 def test_slow_handlers_do_not_hold_up_quick_ones(app: App) -> None:
@@ -207,6 +207,7 @@ def _refused(caller: App, channel: str) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("threads_and_calls")  # a coroutine is cancelled then: see tests/worker/test_loop.py
 def test_a_handler_that_does_not_end_is_given_up_after_the_grace(
     server: Server, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,7 +27,7 @@ from tests.kit.waiting import eventually
 ORDER = {"id": 1, "lines": ["tea", "Milch, süß"], "paid": None, "price": 3.5}
 
 
-pytestmark = pytest.mark.usefixtures("keys_are_tidy")
+pytestmark = pytest.mark.usefixtures("keys_are_tidy", "every_style")
 
 
 @dataclass
