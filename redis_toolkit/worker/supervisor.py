@@ -93,6 +93,7 @@ class Supervisor:
         self._listener: _Slot | None = None
         self._unheard: tuple[float, str] | None = None
         self._ever_ready = False
+        self._false_starts = 0
         self.failure: Exception | None = None
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -263,11 +264,14 @@ class Supervisor:
             _how(process.returncode),
             pause,
         )
-        if not slot.ready and not self.all_ready.is_set() and slot.deaths >= MAX_FALSE_STARTS:
-            self.failure = WorkersFailed(
-                f"a worker process ended {slot.deaths} times before it was ready, the last time with "
-                f"{_how(process.returncode)}: see what it printed. Command: {self._program.command}"
-            )
+        if not slot.ready and not self.all_ready.is_set():
+            self._false_starts += 1
+            tries = slot.deaths if self._ever_ready else self._false_starts
+            if tries >= MAX_FALSE_STARTS:
+                self.failure = WorkersFailed(
+                    f"{tries} times a worker process ended before it was ready, the last time with "
+                    f"{_how(process.returncode)}: see what it printed. Command: {self._program.command}"
+                )
         pid, name = process.pid, slot.name
         self._forget_channel(slot)
         slot.process, slot.ready = None, False
