@@ -52,6 +52,7 @@ $(REDIS62): tests/kit/fetch_redis62.py $(READY)
 
 demo: $(READY) ## run the example: workers analyse Python's standard library
 	@$(BIN)/python examples/stdlib_census.py
+	@echo 'The program: examples/stdlib_census.py. Where to read on: README.md'
 
 test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the tests
 	@$(BIN)/python -m pytest

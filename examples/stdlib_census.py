@@ -3,7 +3,7 @@
 Each source file is one request. A worker parses it and answers with what it counted; meanwhile it
 publishes live events, which this script hears and draws as a progress bar.
 
-Run it:  make demo        or: python examples/stdlib_census.py [how many files]
+Run it:  make demo        or: .venv/bin/python examples/stdlib_census.py [how many files]
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from redis_toolkit import App, RedisToolkit
 
 # A private server, started for this script. Any other works as well: redis://localhost:6379/0
 app = App("embedded://")
-warnings.simplefilter("ignore")  # of odd spellings in old source files
+warnings.simplefilter("ignore")  # of odd spellings in old source files; each worker runs this line too
 
 
 # A request sent to the channel "analyse" is answered by one worker. What it returns comes back.
 @app.on("analyse")
 def analyse(path: str) -> dict[str, Any]:
+    app.publish("started", {"path": path, "worker": os.getpid()})  # whoever listens now hears it
     source = Path(path).read_bytes()
-    app.publish("analysed", {"path": path, "worker": os.getpid()})  # whoever listens now hears it
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError as error:  # some files are broken on purpose, to test the parser
@@ -43,7 +43,7 @@ def analyse(path: str) -> dict[str, Any]:
         "lines": len(source.splitlines()),
         "functions": len(functions),
         "classes": sum(isinstance(node, ast.ClassDef) for node in nodes),
-        "longest": [*max(lengths, default=(0, "")), Path(path).name],
+        "longest": [*max(lengths, default=(0, "")), Path(path).name],  # lines, function, file
     }
 
 
@@ -52,27 +52,29 @@ def main() -> int:
     paths = sorted(str(path) for path in library.rglob("*.py") if "site-packages" not in path.parts)
     paths = paths[: int(sys.argv[1])] if len(sys.argv) > 1 else paths
 
-    # Start the worker processes. Each one runs this script too, as far as this line, and then serves.
+    # Start the worker processes. Each one runs this script too, as far as this line, and then serves;
+    # so what follows happens in the main process only. (A service would say app.run(workers=4) here.)
     app.start(workers=os.cpu_count() or 2)
 
+    workers: set[int] = set()
     with Progress() as progress:
         bar = progress.add_task("starting", total=len(paths))
-        workers: set[int] = set()
 
         def advance(_channel: str, data: Any) -> None:
             workers.add(data["worker"])
             progress.update(bar, advance=1, description=f"{len(workers)} workers")
 
-        # Subscribe to the live events; the function is called on a background thread of this process.
-        with RedisToolkit(["analysed"], advance, url=app.url):
+        # Subscribe to the live events, here and not in a worker: advance() runs on a background thread.
+        with RedisToolkit(["started"], advance, url=app.url):
             started = time.perf_counter()
+            # One request for each file, 100 at a time; each has 60 s. An error stands in its place.
             answers = app.request_many("analyse", paths, timeout=60, return_exceptions=True)
             seconds = time.perf_counter() - started
     app.stop()
 
     missing = [answer for answer in answers if isinstance(answer, Exception)]
     found = [answer for answer in answers if isinstance(answer, dict) and "broken" not in answer]
-    length, name, file = max(answer["longest"] for answer in found)
+    length, name, file = max((answer["longest"] for answer in found), default=[0, "none", "no file"])
     table = Table(title="The standard library of Python " + sys.version.split()[0])
     table.show_header = False
     table.add_row("files", f"{len(found):,}")

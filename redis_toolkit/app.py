@@ -15,9 +15,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections, shared_connections

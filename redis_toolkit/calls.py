@@ -5,14 +5,14 @@ Rules: what cannot be sent is refused here, before a driver is asked: names, pay
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import events, requests
+from redis_toolkit._core.ids import new_id
 from redis_toolkit.codecs import Codec, resolve_codec
-from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import MAX_SECONDS
@@ -65,7 +65,7 @@ class Calls:
             raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
         call = requests.OutgoingRequest(
             checked_channel(channel),
-            secrets.token_hex(8),
+            new_id(),
             fields or (None if data is UNSET else data),
             headers,
             spread=bool(fields),
@@ -87,7 +87,7 @@ class Calls:
         """Return the flow of `App.request_many`."""
         if type(window) is not int or window < 1:
             raise ConfigurationError(f"window={window!r} must be a whole number from 1")
-        channel, together = checked_channel(channel), secrets.token_hex(8)
+        channel, together = checked_channel(channel), new_id()
         calls = [
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
             for number, data in enumerate(payloads)
@@ -104,7 +104,7 @@ def _raising(flow: Flow[list[Any]]) -> Flow[list[Any]]:
     """Return the flow with the first exception among its results raised instead."""
     results = yield from flow
     for result in results:
-        if isinstance(result, RedisToolkitError):
+        if isinstance(result, Exception):
             raise result
     return results
 

@@ -34,6 +34,7 @@ import decimal
 import enum
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import msgpack
@@ -104,23 +105,48 @@ class JSONCodec:
             default=_plain_json, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._write = _c_encoder(self._encoder) or self._encoder.encode
+        self._scan: Callable[[str, int], tuple[Any, int]] = self._decoder.scan_once  # type: ignore[attr-defined]
 
     def encode(self, value: Any) -> bytes:
         """Return the JSON text of a payload as UTF-8."""
         try:
-            return self._encoder.encode(value).encode("utf-8")
+            return self._write(value).encode("utf-8")
         except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             raise EncodeError(_reason(error, "JSON")) from error
 
     def decode(self, body: bytes) -> Any:
         """Return the value of a JSON text."""
         try:
-            return self._decoder.decode(body.decode("utf-8"))
+            text = body.decode("utf-8")
+            return self._read(text)
         except (ValueError, RecursionError) as error:
             raise DecodeError(
                 f"not JSON ({_reason(error, 'JSON')}), it starts with {start_of(body)}; "
                 'for plain text use codec="text"'
             ) from error
+
+    def _read(self, text: str) -> Any:
+        """Decode text without white space around it, as most is; the decoder does the rest."""
+        try:
+            value, end = self._scan(text, 0)
+        except StopIteration:
+            return self._decoder.decode(text)
+        return value if end == len(text) else self._decoder.decode(text)
+
+
+def _c_encoder(encoder: json.JSONEncoder) -> Callable[[Any], str] | None:
+    """Return the C encoder that `json` makes anew for each call, made once; None where there is none.
+
+    It does without the list of containers that are being written: a circular structure ends in a
+    RecursionError instead of a ValueError.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return None
+    text = json.encoder.encode_basestring
+    write = make(None, encoder.default, text, None, ":", ",", False, False, False)
+    return lambda value: "".join(write(value, 0))
 
 
 def _refuse_extension(code: int, _data: bytes) -> NoReturn:
@@ -184,6 +210,8 @@ class TextCodec:
 
 def _reason(error: BaseException, form: str) -> str:
     text = str(error).replace("{}", form) or type(error).__name__
+    if isinstance(error, RecursionError):
+        text = "it is nested too deeply, or holds itself"
     return " ".join(text.split())
 
 

@@ -2,10 +2,12 @@
 
 Rules:
 
-- Models are validated: pydantic models by ``model_validate``, dataclasses field by field.
+- Models are validated: pydantic models by ``model_validate``, dataclasses field by field. A field that
+  is annotated ``int``, ``float``, ``str``, ``bool``, ``list`` or ``dict`` takes just that (``float`` also a
+  whole number).
 - Types that travel as text (datetime, UUID, Decimal, Enum, bytes ...) are made of that text again.
 - Lists, tuples, sets, dicts and ``X | None`` of these are looked into. Everything else is passed on as
-  it is, at no cost: plain annotations such as ``int`` or ``dict`` are not checked.
+  it is, at no cost: a handler's own ``x: int`` is not checked.
 - A payload that does not fit is a `PayloadMismatch` that names the place in it.
 """
 
@@ -30,6 +32,7 @@ __all__ = ["Converter", "converter"]
 
 Converter = Callable[[Any, str], Any]
 """Given a value and its place in the payload, returns the converted value."""
+Make = Callable[[Any], Converter | None]
 
 _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
     datetime.datetime: datetime.datetime.fromisoformat,
@@ -38,6 +41,14 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
     uuid.UUID: uuid.UUID,
     decimal.Decimal: decimal.Decimal,
     bytes: lambda text: base64.b64decode(text, validate=True),
+}
+_PLAIN: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    bool: (bool,),
+    list: (list,),
+    dict: (dict,),
 }
 _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {list: list, set: set, frozenset: frozenset, tuple: tuple}
 
@@ -63,6 +74,35 @@ def converter(annotation: Any) -> Converter | None:
     if origin is dict and len(args) == 2:
         return _mapping(converter(args[1]))
     return None
+
+
+def _field_converter(annotation: Any) -> Converter | None:
+    """Return what `converter` does for a field of a dataclass, where plain types are checked as well."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, type) and annotation in _PLAIN:
+        return _plain(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return _optional(args, _field_converter)
+    if origin in _SEQUENCES:
+        return _sequence(origin, args, _field_converter)
+    if origin is dict and len(args) == 2:
+        return _mapping(_field_converter(args[1]) or _anything)
+    return converter(annotation)
+
+
+def _anything(value: Any, _place: str) -> Any:
+    return value
+
+
+def _plain(kind: type) -> Converter:
+    kinds = _PLAIN[kind]
+
+    def convert(value: Any, place: str) -> Any:
+        if type(value) not in kinds and not (isinstance(value, kind) and not isinstance(value, bool)):
+            raise PayloadMismatch(f"{place} is {type(value).__name__}, not {kind.__name__}")
+        return value
+
+    return convert
 
 
 def _name(annotation: Any) -> str:
@@ -93,7 +133,7 @@ def _pydantic(model: Any) -> Converter:
             return model.model_validate(value)
         except ValueError as error:
             problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or place}: {problem['msg']}"
+                f"{'.'.join(map(_shown, problem['loc'])) or place}: {problem['msg']}"
                 for problem in getattr(error, "errors", list)()
             )
             raise PayloadMismatch(f"{place} is no {_name(model)}: {problems or error}") from error
@@ -133,7 +173,7 @@ def _dataclass(kind: Any) -> Converter:
         if unknown := value.keys() - fields.keys():
             raise PayloadMismatch(f"{place} has {_listed(unknown)}, which {kind.__name__} does not have")
         if not inner:  # made on first use, so that a dataclass may contain itself
-            inner.update({name: converter(hints.get(name)) for name in fields})
+            inner.update({name: _field_converter(hints.get(name)) for name in fields})
         values = {
             name: (make(value[name], f"{place}.{name}") if (make := inner[name]) else value[name])
             for name in value
@@ -161,19 +201,19 @@ def _hints(kind: Any) -> dict[str, Any]:
         return found
 
 
-def _optional(args: tuple[Any, ...]) -> Converter | None:
+def _optional(args: tuple[Any, ...], of: Make = converter) -> Converter | None:
     """Convert ``X | None``. Of other unions nothing is guessed: the value is passed on as it is."""
     others = [arg for arg in args if arg is not type(None)]
-    make = converter(others[0]) if len(others) == 1 else None
+    make = of(others[0]) if len(others) == 1 else None
     if make is None:
         return None
     return lambda value, place: None if value is None else make(value, place)
 
 
-def _sequence(kind: Any, args: tuple[Any, ...]) -> Converter | None:
+def _sequence(kind: Any, args: tuple[Any, ...], of: Make = converter) -> Converter | None:
     build = _SEQUENCES[kind]
     fixed = kind is tuple and args and args[-1] is not Ellipsis
-    makes = [converter(arg) for arg in args if arg is not Ellipsis]
+    makes = [of(arg) for arg in args if arg is not Ellipsis]
     if kind is list and not any(makes):
         return None
 
@@ -201,9 +241,14 @@ def _mapping(make: Converter | None) -> Converter | None:
     def convert(value: Any, place: str) -> Any:
         if not isinstance(value, dict):
             raise PayloadMismatch(f"{place} is {type(value).__name__}, not a map")
-        return {name: make(item, f"{place}.{name}") for name, item in value.items()}
+        return {name: make(item, f"{place}.{_shown(name)}") for name, item in value.items()}
 
     return convert
+
+
+def _shown(name: object) -> str:
+    """Return a name from a payload as it may stand in a log line: on one line, whatever it holds."""
+    return ascii(name)[1:-1] if isinstance(name, str) else str(name)
 
 
 def _listed(names: Any) -> str:

@@ -268,6 +268,11 @@ class Connections:
         else:
             self._server = _server_of_url(self.url)
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the server is one that processes like this one start."""
+        return self._embedded is not None
+
     def real_url(self) -> str:
         """Return the URL that another process can connect to; starts the embedded server if need be."""
         if self._embedded is not None:
@@ -332,6 +337,8 @@ class Connections:
                 self._server = _server_of_url(self._embedded.ensure(timeout))
             except ServerUnreachable as error:
                 raise Failed(Fate.NOT_EXECUTED, error) from error
+            except ConfigurationError as error:
+                raise Failed(Fate.PERMANENT, error) from error
         assert self._server is not None
         return self._server
 
@@ -425,3 +432,14 @@ def shared_connections(url: str, connect_timeout: float) -> Connections:
         if found is None:
             found = _shared[url, connect_timeout] = Connections(url, connect_timeout=connect_timeout)
         return found
+
+
+def _renew_locks() -> None:
+    """In a forked child: another thread of the parent may have held them."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for connections in list(_shared.values()):
+        connections._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)

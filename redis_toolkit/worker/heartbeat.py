@@ -80,6 +80,7 @@ class Heartbeat:
         try:
             self._beat()
         except Failed as failure:
+            self._withdraw()  # some of them may have been made
             raise failure.error from failure.__cause__
         self._thread.start()
 
@@ -87,6 +88,9 @@ class Heartbeat:
         """Take the registrations back; returns how many requests wait on the channels."""
         self._stopping.set()
         self._thread.join(timeout=2 * self._interval)
+        return self._withdraw()
+
+    def _withdraw(self) -> int:
         names = [*self._channels, *self._globs]
         try:
             try:

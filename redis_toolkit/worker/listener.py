@@ -223,15 +223,16 @@ class Listener:
             if not all(self._table.is_confirmed(glob, glob=True) for glob in globs):
                 return
             gap, self._gap = self._gap, None
-        if gap is not None:
-            channels = tuple(
-                name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs)
-            )
-            if channels:
-                self._report(Gap(tuple(dict.fromkeys(channels)), gap[0], time.time(), gap[1]))
-            else:
-                logger.info("connected again: %s", gap[1])
-        self._ready.set()
+            self._ready.set()
+        if gap is None:
+            return
+        channels = tuple(
+            name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs)
+        )
+        if channels:
+            self._report(Gap(tuple(dict.fromkeys(channels)), gap[0], time.time(), gap[1]))
+        else:
+            logger.info("connected again: %s", gap[1])
 
     def _active(self) -> Iterator[Lane]:
         return (lane for lane in self._lanes if self._listening or lane.handler.every_worker)

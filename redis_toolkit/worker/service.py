@@ -34,6 +34,8 @@ __all__ = ["Service"]
 
 logger = logging.getLogger("redis_toolkit")
 
+EMBEDDED_LOOK = 1.0
+"""Seconds between two looks at an embedded server that worker processes use."""
 _supervised = itertools.count(1)
 """Numbers the supervised starts of a program, the same in the supervisor's process and in its workers."""
 
@@ -222,7 +224,7 @@ class Service:
                     "registrations of dead worker %s stay until their lease ends: %s", process, error
                 )
 
-        return Supervisor(
+        supervisor = Supervisor(
             program,
             workers,
             ordinal=ordinal,
@@ -230,12 +232,30 @@ class Service:
             urls=lambda: {self._connections.url: self._connections.real_url()},
             bury=bury,
         )
+        if self._connections.is_embedded:
+            watch = threading.Thread(
+                target=self._watch_embedded, args=(supervisor,), name="rt-embedded", daemon=True
+            )
+            watch.start()
+        return supervisor
 
     def _run_supervisor(self, supervisor: Supervisor) -> None:
         try:
             supervisor.run()
         except RedisToolkitError as error:
             logger.error("%s", error)
+        except Exception as error:
+            supervisor.failure = supervisor.failure or error
+            logger.exception("the supervisor failed")
+
+    def _watch_embedded(self, supervisor: Supervisor) -> None:
+        """See that the embedded server is there, as the workers only know its socket: another process may
+        have started it, and have ended it."""
+        while not supervisor.ended.wait(EMBEDDED_LOOK):
+            try:
+                self._connections.real_url()
+            except RedisToolkitError as error:
+                logger.warning("the embedded server could not be started again: %s", error)
 
 
 def _check_workers(workers: int) -> None:

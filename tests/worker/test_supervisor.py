@@ -188,7 +188,9 @@ def test_workers_that_never_get_ready_are_a_failure(rig: Callable[..., Rig]) -> 
     assert one.supervisor.all_ready.wait(DEADLINE)
     one.thread.join(DEADLINE)
     [error] = one.errors
-    assert "5 worker processes ended before they were ready, the last with signal SIGTERM" in str(error)
+    assert "5 times a worker process ended before it was ready, the last time with signal SIGTERM" in str(
+        error
+    )
     assert one.supervisor.failure is error
 
 
