@@ -47,7 +47,7 @@ class RedisToolkit:
     Args:
         channels: names and globs to subscribe to; a single str is one channel.
         message_handler: called as ``message_handler(channel, data)`` on a background thread, one message
-            at a time and in order.
+            at a time and in order; ``def`` or ``async def``.
         options: reconnect delay and logging.
         url: the server; see `App`.
         redis: a redis-py client whose server and login are used instead.
@@ -90,8 +90,8 @@ class RedisToolkit:
         if message_handler is None:
             return
         given: object = message_handler
-        if not callable(given) or inspect.iscoroutinefunction(message_handler):
-            raise ConfigurationError(f"message_handler={message_handler!r} has to be a plain function")
+        if not callable(given):
+            raise ConfigurationError(f"message_handler={message_handler!r} cannot be called")
         self._subscribe(names, message_handler)
 
     def publisher(self, channel: str, data: Any) -> int:
@@ -151,8 +151,12 @@ class RedisToolkit:
         def handle(data: Any, /, channel: str) -> None:
             message_handler(channel, data)
 
-        handle.__qualname__ = handler_name(message_handler)
-        self._app.on(*names, requests=False)(handle)
+        async def handle_async(data: Any, /, channel: str) -> None:
+            await message_handler(channel, data)
+
+        handler = handle_async if inspect.iscoroutinefunction(message_handler) else handle
+        handler.__qualname__ = handler_name(message_handler)
+        self._app.on(*names, requests=False)(handler)
         self._app.start()
         _living.add(self)
         self._info("subscribed to %s", ", ".join(map(repr, names)))

@@ -86,7 +86,7 @@ class RequestResponse:
         """
         app = self._app.sibling()
         app.on(self.channel, events=False)(handler)
-        app.on(self.channel, requests=False)(_PlainServer(app, Binding(handler, app)).answer)
+        app.on(self.channel, requests=False)(_PlainServer(app, Binding(handler, app)).handler)
         app.start()
         return Running(app)
 
@@ -148,7 +148,30 @@ class _PlainServer:
         self._app = app
         self._binding = binding
 
-    def answer(self, message: Message) -> None:
+    @property
+    def handler(self) -> Callable[[Message], Any]:
+        """What hears the channel: of the kind of the handler that answers."""
+        return self._answer_async if self._binding.is_async else self._answer
+
+    def _answer(self, message: Message) -> None:
+        request = self._read(message)
+        if request is not None:
+            try:
+                response = self._binding.call(request)
+            except Exception as error:
+                response = self._failed(request, error)
+            self._app.publish(message.data["response_channel"], response)
+
+    async def _answer_async(self, message: Message) -> None:
+        request = self._read(message)
+        if request is not None:
+            try:
+                response = await self._binding.call(request)
+            except Exception as error:
+                response = self._failed(request, error)
+            await self._app.apublish(message.data["response_channel"], response)
+
+    def _read(self, message: Message) -> Message | None:
         request = message.data
         if (
             not isinstance(request, dict)
@@ -159,17 +182,11 @@ class _PlainServer:
                 "ignored a message on %r that is no request: it lacks response_channel or data",
                 message.channel,
             )
-            return
-        try:
-            response = self._binding.call(
-                Message(message.channel, request["data"], message.headers, str(request.get("id")))
-            )
-        except Exception as error:
-            logger.warning(
-                "handler %s failed on a request on %r", self._binding.name, message.channel, exc_info=True
-            )
-            response = {
-                "id": request.get("id"),
-                "error": {"type": type(error).__name__, "message": str(error)},
-            }
-        self._app.publish(request["response_channel"], response)
+            return None
+        return Message(message.channel, request["data"], message.headers, str(request.get("id")))
+
+    def _failed(self, request: Message, error: Exception) -> dict[str, Any]:
+        logger.warning(
+            "handler %s failed on a request on %r", self._binding.name, request.channel, exc_info=error
+        )
+        return {"id": request.id, "error": {"type": type(error).__name__, "message": str(error)}}

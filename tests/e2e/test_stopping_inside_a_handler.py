@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
-from redis_toolkit import App, ConfigurationError
+from redis_toolkit import App
 from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 
@@ -41,12 +39,3 @@ def test_a_request_handler_stops_its_own_app_and_still_answers(own_server: Serve
     app.start()
 
     assert make_app(own_server.url).request("bye", timeout=30) == "stopped"
-
-
-def test_an_async_handler_is_refused_when_it_is_registered(own_server: Server, make_app: MakeApp) -> None:
-    app = make_app(own_server.url)
-
-    async def later(data: object) -> None: ...
-
-    with pytest.raises(ConfigurationError, match="later is async def"):
-        app.on("orders")(later)
