@@ -44,6 +44,7 @@ def test_the_documented_defaults() -> None:
         "lease": 10.0,
         "grace": 10.0,
         "concurrency": 8,
+        "coroutines": 100,
         "max_payload": 1024 * 1024,
         "lane_messages": 524_288,
         "lane_bytes": 128 * 1024 * 1024,
