@@ -243,8 +243,12 @@ class Talking:
 
     def health_check(self) -> bool:
         """Return whether the server answers (``PING``) and, while started, all is subscribed."""
+        loops.check_blocking("health_check")
+        return self._is_healthy()
+
+    def _is_healthy(self) -> bool:
         try:
-            self._run("health_check", events.ping())
+            self._driver.run(events.ping())
         except RedisToolkitError as error:
             return _unhealthy(error)
         return self._confirmed()

@@ -119,7 +119,7 @@ class RedisToolkit:
 
     def health_check(self) -> bool:
         """Return whether the server answers PING and every subscription is confirmed."""
-        return self._app.health_check()
+        return self._app._is_healthy()
 
     def cleanup(self) -> None:
         """Unsubscribe and stop; handlers that are running get to finish. May be called again."""

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import copy
 import secrets
 import time
 import weakref
@@ -120,7 +121,8 @@ class AsyncDriver:
             result: T = await retrying_async(deadline, repeatable=repeatable)(once)
             return result
         except Failed as failure:
-            raise failure.error from failure.__cause__
+            # A copy: all who waited on a lost connection share the failure, and each adds a traceback.
+            raise copy.copy(failure.error) from failure.__cause__
 
     async def _hub(self, deadline: float) -> _Hub:
         loop = asyncio.get_running_loop()
@@ -220,7 +222,7 @@ class _Hub:
         """Send commands and return their replies; error replies and `Failed` are among them."""
         link = self._commands
         assert link is not None
-        await link.writable()
+        await link.writable(deadline)
         done = self._loop.create_future()
         replies: list[Any] = []
 
@@ -234,9 +236,8 @@ class _Hub:
             async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
                 return list(await done)
         except TimeoutError as error:
-            failure = sort(error, sent=True, where=self.where)
-            link.close(failure)
-            raise failure from error
+            link.suspect()
+            raise sort(error, sent=True, where=self.where) from error
 
     async def exchange(self, request: Outgoing, deadline: float) -> Any:
         """Send a request and wait for the body of its reply, or `REFUSED`.
@@ -247,7 +248,7 @@ class _Hub:
         """
         link = self._commands
         assert link is not None
-        await link.writable()
+        await link.writable(deadline)
         left = deadline - time.monotonic()
         script = request.build(self._inbox_key, max(int(left * 1000), 1))
         done = self._waiting[request.id] = self._loop.create_future()
@@ -255,6 +256,9 @@ class _Hub:
         link.send((by_sha(script),), (partial(self._accepted, done, script),))
         try:
             return await done
+        except RequestTimeout:
+            link.suspect()
+            raise
         finally:
             timer.cancel()
             self._waiting.pop(request.id, None)

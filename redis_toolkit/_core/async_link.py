@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -26,6 +27,9 @@ from redis_toolkit._core.recovery import Failed, sort
 __all__ = ["AsyncLink", "Receiver"]
 
 Receiver = Callable[[Any], None]
+SILENCE = 3.0
+"""Seconds without a byte, while replies are owed, after which a connection may count as dead. The short
+timeout of one caller must not cut off the others."""
 
 
 class AsyncLink(asyncio.Protocol):
@@ -46,6 +50,7 @@ class AsyncLink(asyncio.Protocol):
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._gone = asyncio.Event()
+        self._owing_since = 0.0
         self.lost: Failed | None = None
 
     @classmethod
@@ -78,12 +83,30 @@ class AsyncLink(asyncio.Protocol):
             return
         if not self._out:
             self._loop.call_soon(self._flush)
+        if not self._receivers:
+            self._owing_since = self._loop.time()
         self._out.append(packed(commands))
         self._receivers.extend(receivers)
 
-    async def writable(self) -> None:
-        """Wait while the peer takes nothing more: a caller with much to send does so between sends."""
-        await self._may_write.wait()
+    async def writable(self, deadline: float) -> None:
+        """Wait while the peer takes nothing more: a caller with much to send does so between sends.
+
+        Raises:
+            Failed: until the deadline (monotonic seconds), or the connection is lost; nothing was sent.
+        """
+        if not self._may_write.is_set():
+            try:
+                async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
+                    await self._may_write.wait()
+            except TimeoutError as error:
+                self.suspect()
+                raise sort(error, sent=False, where=self.where) from error
+
+    def suspect(self) -> None:
+        """Close it if it owes replies and has been silent for long: somebody ran out of patience."""
+        silent = self._loop.time() - self._owing_since
+        if self._receivers and silent >= SILENCE:
+            self.close(sort(TimeoutError(f"silent for {silent:.1f} s"), sent=True, where=self.where))
 
     def close(self, failure: Failed | None = None) -> None:
         """Close it; whoever waits for a reply gets the failure."""
@@ -110,6 +133,7 @@ class AsyncLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, receivers = self._reader, self._receivers
+        self._owing_since = self._loop.time()
         try:
             reader.feed(data)
             reply = reader.gets()

@@ -24,7 +24,7 @@ from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, reconnecting_async, sort
+from redis_toolkit._core.recovery import Failed, pause, reconnecting_async, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import Answerer, Delivery
 from redis_toolkit.worker.counters import Counters
@@ -72,6 +72,7 @@ class RequestLoop:
         self._claiming = False
         self._draining: int | None = None
         self._ended = False
+        self._failures = 0
         self._lost: asyncio.Event | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -127,6 +128,8 @@ class RequestLoop:
         while not self._ended:
             self._claim()
             await self._lost.wait()
+            await asyncio.sleep(pause(self._failures, self._settings.reconnect_cap) if self._failures else 0)
+            self._failures += 1
             if not self._ended:
                 again = reconnecting_async(self._settings.reconnect_cap, lambda: self._ended, self._log)
                 try:
@@ -138,8 +141,13 @@ class RequestLoop:
         assert self._lost is not None
         await self._drop_links()
         deadline = time.monotonic() + CONNECT_SECONDS
-        self._claims = await AsyncLink.open(self._connections, deadline)
-        self._replies = await AsyncLink.open(self._connections, deadline)
+        claims = await AsyncLink.open(self._connections, deadline)
+        try:
+            self._replies = await AsyncLink.open(self._connections, deadline)
+        except BaseException:
+            claims.close()
+            raise
+        self._claims = claims  # not before: a handler that ends meanwhile would claim on it
         self._claiming = False
         self._lost.clear()
         self._claims.send([("CLIENT", "ID")], [self._identified])
@@ -182,7 +190,10 @@ class RequestLoop:
     def _claim(self) -> None:
         """Claim as many requests as there are free places, if no claim is under way."""
         link, free = self._claims, self._concurrency - len(self._running)
-        if self._claiming or self._ended or free <= 0 or link is None or link.lost is not None:
+        if self._claiming or self._ended or free <= 0 or link is None:
+            return
+        if link.lost is not None:  # while all places were taken, and nobody asked it for anything
+            self._fail(link.lost)
             return
         self._claiming = True
         block = self._settings.block if self._draining is None else 0.01
@@ -223,6 +234,9 @@ class RequestLoop:
 
     def _claim_again(self) -> None:
         self._claiming = False
+        self._failures = 0
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         self._claim()
 
     def _claim_failed(self, error: Exception) -> None:
@@ -268,6 +282,8 @@ class RequestLoop:
         link = self._replies
         if link is None or link.lost is not None:
             self._unsent.append(delivery)
+            if link is not None and link.lost is not None:
+                self._fail(link.lost)
         else:
             link.send(serving.push_reply(*delivery), (partial(self._delivered, delivery), _ignore))
 

@@ -69,6 +69,7 @@ class LoopLane(Lane):
                 if not self._abandoned:
                     await self._handle_async(*item)
             self._done(batch)
+            await asyncio.sleep(0)  # a handler that never waits would leave the loop to nobody else
 
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         try:

@@ -101,6 +101,10 @@ class Node:
         """Whether every subscription of this process is confirmed by the server."""
         return self.listener.confirmed
 
+    def is_on_running_loop(self) -> bool:
+        """Whether the loop that runs in this thread is the one of the handlers."""
+        return self._loop is not None and asyncio._get_running_loop() is self._loop
+
     def start(self) -> None:
         """Serve; returns when every subscription is confirmed and callers can send.
 

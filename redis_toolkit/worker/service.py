@@ -134,14 +134,17 @@ class Service:
 
     async def astop(self) -> None:
         """Stop serving, without blocking the loop."""
-        node, self._node = self._node, None
-        if node is not None:
+        node = self._node
+        if node is not None and node.is_on_running_loop():
+            self._node = None
             await node.astop(self._settings.grace)
         await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
         """Stop serving; running handlers get the grace period."""
         self._forget_in_a_fork()
+        if self._node is not None and self._node.is_on_running_loop():
+            raise ConfigurationError("stop() would wait for the event loop that it runs on: await astop()")
         with self._lock:
             node, self._node = self._node, None
             supervisor, self._supervisor = self._supervisor, None

@@ -46,15 +46,21 @@ def nothing_waits(app: App) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def clients(server: Server) -> dict[int, str]:
-    """Return the connections of a server but the one that asks: the last command of each, by its id."""
-    lines = [dict(word.partition("=")[::2] for word in line.split()) for line in server.execute("CLIENT", "LIST").splitlines()]
-    return {int(one["id"]): one["cmd"] for one in lines if one["cmd"] not in ("client", "client|list")}
+def connections(server: Server, name: str = "asker") -> dict[int, str]:
+    """Return the connections of the apps with this name in their URL: the last command of each, by its id."""
+    lines = server.execute("CLIENT", "LIST").splitlines()
+    found = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+    return {int(one["id"]): one["cmd"] for one in found if one["name"] == name}
 
 
-def kill_client(server: Server, *commands: str) -> None:
-    """Cut the connections whose last command is one of these."""
-    found = [number for number, command in clients(server).items() if command in commands]
-    assert found, f"none of {commands} in {clients(server)}"
+def named(url: str, name: str = "asker") -> str:
+    """Return a URL whose connections can be told from others."""
+    return f"{url}?client_name={name}"
+
+
+def kill_connection(server: Server, commands: str, name: str = "asker") -> None:
+    """Cut those connections of an app whose last command is one of these words."""
+    found = [number for number, last in connections(server, name).items() if last in commands.split()]
+    assert found, f"no {commands} in {connections(server, name)}"
     for number in found:
         server.execute("CLIENT", "KILL", "ID", number)

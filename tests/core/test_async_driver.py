@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from redis_toolkit import App
 from redis_toolkit.errors import EncodeError, NoResponders, PayloadTooLarge, RemoteError, RequestTimeout
-from tests.core.awaiting import awaiting, becomes, clients, hub_of, nothing_waits
+from tests.core.awaiting import awaiting, becomes, connections, hub_of, named, nothing_waits
 from tests.core.callers import listens, serving
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -36,11 +37,12 @@ class TestManyAtOnce:
         async def main(app: App) -> None:
             assert await app.ahealth_check()
             assert len(hub_of(app)._waiting) == 0
-            before = set(clients(own_server))
+            before = set(connections(own_server))
             asked = [asyncio.create_task(app.arequest("echo", n, timeout=240)) for n in range(MANY)]
             await becomes(lambda: watching.llen("rt:c:{echo}:requests") == MANY, timeout=120)
             assert len(hub_of(app)._waiting) == MANY
-            assert set(clients(own_server)) == before
+            assert len(before) == 2
+            assert set(connections(own_server)) == before
             done = threading.Event()
             served = asyncio.create_task(asyncio.to_thread(serve, done))
             try:
@@ -48,14 +50,14 @@ class TestManyAtOnce:
             finally:
                 done.set()
                 await served
-            await becomes(lambda: set(clients(own_server)) == before, what="end of the other connections")
+            assert set(connections(own_server)) == before
             nothing_waits(app)
 
-        awaiting(own_server.url, main)
+        awaiting(named(own_server.url), main)
         own_server.execute("DEL", "rt:c:{echo}:servers")
         for key in watching.scan_iter(count=1000):
             assert watching.pttl(key) != -1, f"{key} would live for ever"
-        eventually(lambda: len(clients(own_server)) == 1, what=f"end of the connections {clients(own_server)}")
+        eventually(lambda: not connections(own_server), what="end of the connections")
 
     def test_many_of_them_with_a_window(self, server: Server) -> None:
         async def main(app: App) -> None:
@@ -99,14 +101,16 @@ class TestManyAtOnce:
         with serving(server.url, echo=echo):
             assert [asyncio.run(program(number)) for number in range(3)] == [0, 1, 2]
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
     def test_a_loop_that_ended_without_a_stop_is_forgotten(self, own_server: Server) -> None:
-        app = App(own_server.url)
+        app = App(named(own_server.url))
         for _ in range(5):
             assert asyncio.run(app.apublish("a", 1)) == 0
         assert len(app._async_driver._hubs) <= 1
-        eventually(lambda: len(clients(own_server)) <= 2, what="end of the connections of ended loops")
+        eventually(lambda: len(connections(own_server)) <= 2, what="end of the connections of ended loops")
         asyncio.run(app.astop())
+        gc.collect()  # the warnings belong here
 
 
 class TestCancelling:
@@ -128,10 +132,9 @@ class TestCancelling:
             nothing_waits(app)
 
         with serving(own_server.url, echo=echo):
-            before = set(clients(own_server))
             for turns in range(31):
-                awaiting(own_server.url, lambda app, turns=turns: cancelled(app, turns))  # type: ignore[misc]
-            eventually(lambda: set(clients(own_server)) <= before, what="end of the connections")
+                awaiting(named(own_server.url), lambda app, turns=turns: cancelled(app, turns))  # type: ignore[misc]
+            eventually(lambda: not connections(own_server), what="end of the connections")
 
     def test_many_of_many_frees_the_window(self, own_server: Server) -> None:
         listens(own_server, "silent")
@@ -237,9 +240,8 @@ class TestBlockingCalls:
 
         async def main(app: App) -> None:
             with pytest.warns(RuntimeWarning, match="await apublish") as caught:
-                assert app.publish("a", 1) == 0
-                assert app.publish("a", 1) == 0
-            assert len(caught) == 1
+                app.publish("a", 1)
+            assert app.publish("a", 1) == 0  # a second warning would be an error
             assert caught[0].filename == __file__
 
         awaiting(server.url, main)

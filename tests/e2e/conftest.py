@@ -29,7 +29,9 @@ MakeApp = Callable[..., App]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run on each kind of server; what uses ``every_style`` in each style too."""
     names, kinds = metafunc.fixturenames, available_kinds()
-    if "shared_server" in names:
+    if "shared_server" in names and "style" not in names:
+        metafunc.parametrize("shared_server", kinds, indirect=True, scope="session")
+    elif "shared_server" in names:
         runs = [(kind, BASE) for kind in kinds]
         if "every_style" in names and "threads_and_calls" not in names:
             runs += [(kinds[0], other) for other in OTHERS]
@@ -86,9 +88,7 @@ def _threads() -> list[str]:
 
 
 @pytest.fixture
-def make_app(
-    no_thread_is_left: None, style: Style, background: Background | None
-) -> Iterator[MakeApp]:
+def make_app(no_thread_is_left: None, style: Style, background: Background | None) -> Iterator[MakeApp]:
     """Return a function that builds apps; they are stopped after the test."""
     with ExitStack() as stack:
 

@@ -1,0 +1,58 @@
+"""What the tests of the loop engine share: coroutines that wait until a test lets them go, apps that end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis_toolkit import App
+from tests.core.awaiting import becomes
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+from tests.worker.fakes import no_threads_left
+
+Make = Callable[..., App]
+
+
+@contextmanager
+def making(bus: Server) -> Iterator[Make]:
+    """Make apps whose claims block for longer than any test waits."""
+    made: list[App] = []
+
+    def new(**options: Any) -> App:
+        app = App(options.pop("url", bus.url), **{"block": 300, "grace": 60, "reconnect_cap": 0.1, **options})
+        made.append(app)
+        return app
+
+    with no_threads_left("rt-"):
+        yield new
+        for app in made:
+            app.stop()
+
+
+class Gate:
+    """Coroutines wait here until a test opens it; it counts those inside."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.inside = 0
+        self.most = 0
+        self.cancelled = 0
+
+    async def wait(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await becomes(self.opened.is_set, "open gate", timeout=120)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.inside -= 1
+
+
+def holds(gate: Gate, count: int) -> None:
+    eventually(lambda: gate.inside == count, what=f"{count} handlers inside, not {gate.inside}")
