@@ -90,7 +90,7 @@ class RedisToolkit:
         if message_handler is None:
             return
         given: object = message_handler
-        if not callable(given) or inspect.iscoroutinefunction(message_handler):
+        if not callable(given) or any(map(inspect.iscoroutinefunction, (given, type(given).__call__))):
             raise ConfigurationError(f"message_handler={message_handler!r} has to be a plain function")
         self._subscribe(names, message_handler)
 

@@ -114,7 +114,10 @@ class Answerer:
         end_fork(pid)
         try:
             return wire.reply(request.id, result)
-        except EncodeError as error:
+        except BaseException as error:  # a payload's own code runs here too, which may even exit
+            end_fork(pid, error)
+            if not isinstance(error, EncodeError):
+                error = EncodeError(f"{type(error).__name__}: {error}")
             self._counters.add("failed")
             logger.warning("handler %s returned what cannot be sent: %s", self.handler.name, error)
             return wire.error_reply(request.id, error)

@@ -285,6 +285,10 @@ class RequestThreads:
             me.link = None
         self._log(failure)
         refused = 1.0 if failure.fate is Fate.REFUSED else 0.0  # by a wrong key or right: no hurry
+        if refused:  # a list behind one with a foreign value would never be looked at
+            self._keys.append(self._keys.pop(0))
+            if me.failures >= len(self._keys):
+                self._drain(0)  # while stopping: what is refused will not get empty
         if not me.batch:
             self._stopping.wait(max(pause(me.failures, self._settings.reconnect_cap), refused))
         me.failures += 1

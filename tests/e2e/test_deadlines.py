@@ -23,7 +23,7 @@ from tests.kit.servers import Server
 TIMEOUT = 1.0
 DRIP = 0.1
 """Seconds between two bytes: each comes long before a timeout that begins anew with every byte."""
-DRIPS = 200
+DRIPS = 80
 
 
 class Dripping(Scripted):
@@ -43,7 +43,9 @@ class Dripping(Scripted):
                 return
 
     def _drip(self, client: socket.socket, reply: bytes) -> None:
-        if reply == b"+OK\r\n" and not self._drips_in_handshake:
+        if reply == b"+OK\r\n" and self._drips_in_handshake:
+            reply = b"+" + b"O" * DRIPS
+        elif reply == b"+OK\r\n":
             client.sendall(reply)
             return
         for place in range(len(reply)):
@@ -56,6 +58,16 @@ def dripping(request: pytest.FixtureRequest) -> Iterator[Dripping]:
     server = Dripping(handshake=getattr(request, "param", False))
     yield server
     server.close()
+
+
+@pytest.mark.xfail(strict=True, reason="redis-py shakes hands, and its timeout begins anew with every byte")
+@pytest.mark.parametrize("dripping", [True], indirect=True)
+def test_a_handshake_that_drips_ends_by_the_deadline(dripping: Dripping, make_app: MakeApp) -> None:
+    caller = make_app(f"{dripping.url}?client_name=caller")  # something to shake hands about
+    started = time.monotonic()
+    with pytest.raises((RequestTimeout, ServerUnreachable)):
+        caller.request("slow", "x", timeout=TIMEOUT)
+    assert time.monotonic() - started < TIMEOUT + LATE
 
 
 def test_a_request_whose_reply_drips_ends_by_its_deadline(dripping: Dripping, make_app: MakeApp) -> None:

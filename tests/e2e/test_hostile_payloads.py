@@ -180,9 +180,7 @@ def test_a_foreign_value_in_one_list_loses_no_request_of_another(
             payloads = range(first, first + 5)
             push(own_server, "healthy", payloads)
             replies = [keys.reply("healthy", str(data)) for data in payloads]
-            eventually(
-                lambda replies=replies: own_server.execute("EXISTS", *replies) == 5, what="the replies"
-            )  # type: ignore[misc]
+            eventually(lambda keys=replies: own_server.execute("EXISTS", *keys) == 5, what="the replies")  # type: ignore[misc]
         assert sorted(ran) == list(range(10))
         own_server.execute("DEL", keys.requests("foreign"))
         assert app.request("foreign", 1, timeout=60) == 1
@@ -197,7 +195,7 @@ def test_a_channel_whose_handler_is_slow_is_served_beside_a_foreign_value(
     own_server.execute("SET", keys.requests("foreign"), "foreign")
     with app:
         eventually(lambda: "WRONGTYPE" in caplog.text, what="the first refusal")
-        assert [app.request("slow", number, timeout=30) for number in range(2)] == [0, 1]
+        assert app.request("slow", 1, timeout=60) == 1
     # And it could be stopped: that does not take the grace period, as nothing runs.
 
 
@@ -269,7 +267,7 @@ def test_a_timeout_out_of_range_is_refused(nowhere: App, timeout: Any) -> None:
         lambda: RequestResponse("x", app=nowhere).send_request(1, timeout=timeout),
     ]
     for call in calls:
-        with pytest.raises(ConfigurationError, match="timeout=.* must be a number of seconds"):
+        with pytest.raises(ConfigurationError, match=r"timeout=.* must be a number of seconds"):
             call()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,11 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def owner(programs: Programs, url: str) -> Iterator[Process]:
+def owner(programs: Programs, url: str) -> Process:
     """A client that has started the server, until the gate is opened."""
     program = programs.start(OWNER, url=url)
     program.wait_for_line("ready")
-    yield program
+    return program
 
 
 def answer(client: App) -> int:

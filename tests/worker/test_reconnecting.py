@@ -1,4 +1,4 @@
-"""Connections that cannot be made, or are lost at a bad moment: how often it is tried, what is left behind."""
+"""Connections that cannot be made, or are lost at a bad moment: how often it is tried, what is left."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def attempts(count: Callable[[], int]) -> int:
     """Return how much a count of attempts grows while it is watched, which is until a few came."""
     before, started = count(), time.monotonic()
     eventually(
-        lambda: time.monotonic() - started > WATCHED and count() - before >= 2 or count() - before > MANY,
+        lambda: (time.monotonic() - started > WATCHED and count() - before >= 2) or count() - before > MANY,
         what="attempts to connect",
     )
     return count() - before
