@@ -64,6 +64,7 @@ coverage: $(READY) $(REDIS62) ## the tests with a report of the branches they mi
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html
 
 lint: $(READY) ## ruff, mypy and the import rules
+	@echo 'Checking: ruff, mypy, import-linter, mkdocs; then the tests'
 	@$(BIN)/ruff check --quiet $(CHECKED)
 	@$(BIN)/ruff format --diff --quiet $(CHECKED) || { echo 'Not formatted; run: make format' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary $(CHECKED)

@@ -22,7 +22,7 @@ from redis_toolkit.convert import Converter, converter
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch
 from redis_toolkit.message import Headers, Message
 
-__all__ = ["Binding", "handler_name"]
+__all__ = ["Binding", "handler_name", "is_async"]
 
 _MISSING = object()
 
@@ -30,6 +30,11 @@ _MISSING = object()
 def handler_name(function: Callable[..., Any]) -> str:
     """Return how messages name a handler: its qualified name, else its type."""
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling it makes a coroutine: an ``async def``, or an object with such a call."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _always(value: Any) -> Callable[[Message], Any]:
@@ -50,9 +55,7 @@ class Binding:
     def __init__(self, function: Callable[..., Any], app: object = None) -> None:
         self.function = function
         self.name = handler_name(function)
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            type(function).__call__
-        )
+        self.is_async = is_async(function)
         self._app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}

@@ -7,7 +7,6 @@ when nobody keeps a reference to it.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redis_toolkit.app import App
-from redis_toolkit.binding import handler_name
+from redis_toolkit.binding import handler_name, is_async
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import ConfigurationError
 
@@ -154,7 +153,7 @@ class RedisToolkit:
         async def handle_async(data: Any, /, channel: str) -> None:
             await message_handler(channel, data)
 
-        handler = handle_async if inspect.iscoroutinefunction(message_handler) else handle
+        handler = handle_async if is_async(message_handler) else handle
         handler.__qualname__ = handler_name(message_handler)
         self._app.on(*names, requests=False)(handler)
         self._app.start()

@@ -23,9 +23,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import redis
+import tenacity
 
 from redis_toolkit.errors import (
     AuthenticationFailed,
@@ -37,9 +37,6 @@ from redis_toolkit.errors import (
     ServerUnreachable,
     StoreFull,
 )
-
-if TYPE_CHECKING:
-    import tenacity
 
 __all__ = [
     "Failed",
@@ -130,8 +127,6 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     Full jitter, from 50 ms up to 1 s between two tries.
     """
 
-    import tenacity  # not before something has failed: it takes a tenth of our import
-
     def may_retry(error: BaseException) -> bool:
         if not isinstance(error, Failed):
             return False
@@ -147,8 +142,6 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
 
 def retrying_async(deadline: float, *, repeatable: bool) -> tenacity.AsyncRetrying:
     """Return what `retrying` does, for a coroutine function."""
-    import tenacity
-
     sync = retrying(deadline, repeatable=repeatable)
     return tenacity.AsyncRetrying(retry=sync.retry, wait=sync.wait, stop=sync.stop, reraise=True)
 
@@ -157,8 +150,6 @@ def reconnecting_async(
     cap: float, stopped: Callable[[], bool], log: Callable[[Failed], None]
 ) -> tenacity.AsyncRetrying:
     """Return what `reconnecting` does, for a reader on an event loop."""
-    import tenacity
-
     sync = reconnecting(cap, threading.Event(), log)
     return tenacity.AsyncRetrying(
         retry=sync.retry,
@@ -176,8 +167,6 @@ def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], 
     server come back spread over that time. See "Exponential Backoff And Jitter" (AWS Architecture
     Blog, 2015).
     """
-
-    import tenacity
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None

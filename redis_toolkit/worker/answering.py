@@ -147,10 +147,13 @@ class Answerer:
     def _succeeded(self, request: IncomingRequest, result: Any) -> Delivery | None:
         if request.reply_to is None:
             return None
-        wire = self.handler.wire
+        wire, pid = self.handler.wire, os.getpid()
         try:
             return request.reply_to, wire.reply(request.id, result)
-        except EncodeError as error:
+        except BaseException as error:  # a payload's own code runs here too, which may even exit
+            end_fork(pid, error)
+            if not isinstance(error, EncodeError):
+                error = EncodeError(f"{type(error).__name__}: {error}")
             self._counters.add("failed")
             logger.warning("handler %s returned what cannot be sent: %s", self.handler.name, error)
             return request.reply_to, wire.error_reply(request.id, error)

@@ -190,6 +190,8 @@ class Service:
             self._node = self._supervisor = self._supervising = None
 
     def _refuse_second_start(self) -> None:
+        if not self._router.handlers:
+            logger.warning("this app has no handlers: register them with @app.on before it starts")
         if self.started:
             raise ConfigurationError("this app has been started: stop() it first")
 

@@ -219,6 +219,8 @@ class Supervisor:
 
     def _became_ready(self, slot: _Slot) -> None:
         slot.ready = self._ever_ready = True
+        if self.all_ready.is_set() and slot.process is not None:
+            logger.info("worker process %d is ready", slot.process.pid)
         if self._listener is None:
             self._appoint(slot)
         self._check_all_ready()
@@ -283,6 +285,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Ask all to stop, wait, and kill those that do not."""
+        logger.info("stopping %d worker processes, within %g s", len(self._running()), self._grace)
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
                 slot.process.send_signal(signal.SIGTERM)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from redis_toolkit._core.connection import Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, Fate, pause, reconnecting, sort
+from redis_toolkit._core.recovery import Failed, Fate, pause, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import Answerer
 from redis_toolkit.worker.counters import Counters
@@ -185,15 +185,15 @@ class RequestThreads:
         if me.batch or self._stopping.is_set():
             return
         if me.link is None:
-            reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(lambda: self._connect(me))
-            if me.link is None:
-                return
+            self._connect(me)
+        link = me.link
+        assert link is not None
         block = self._settings.block if self._draining is None else 0.01
         more = self._answerers[self._hot].batch(BATCH_SECONDS, QUICK, BATCH)
         claims = [serving.claim(self._keys, block)]
         if more:
             claims.append(serving.claim_backlog(self._hot, more))
-        popped, *rest = self._exchange(me, me.link, claims, block)
+        popped, *rest = self._exchange(me, link, claims, block)
         if popped:
             key = self._by_key[popped[0]]
             me.batch.append((key, popped[1]))
@@ -285,6 +285,12 @@ class RequestThreads:
             me.link = None
         self._log(failure)
         refused = 1.0 if failure.fate is Fate.REFUSED else 0.0  # by a wrong key or right: no hurry
+        if refused:  # a list behind one with a foreign value would never be looked at
+            self._keys.append(self._keys.pop(0))
+            if me.failures >= len(self._keys):
+                self._drain(0)  # while stopping: what is refused will not get empty
+        if me.failures and not me.batch:
+            self._drain(0)  # while stopping: what cannot be reached twice cannot be emptied
         if not me.batch:
             self._stopping.wait(max(pause(me.failures, self._settings.reconnect_cap), refused))
         me.failures += 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import threading
@@ -47,6 +48,24 @@ def test_a_publish_right_after_is_received() -> None:
         assert toolkit.publisher("users", 1) == 0
         heard.wait_for(("news", {"number": number}), ("user:1", None))
         toolkit.cleanup()
+
+
+@pytest.mark.parametrize("kind", ["function", "object"])
+def test_the_handler_may_be_async(kind: str) -> None:
+    heard = Heard()
+
+    async def later(channel: str, data: Any) -> None:
+        await asyncio.sleep(0)
+        heard(channel, data)
+
+    class Later:
+        async def __call__(self, channel: str, data: Any) -> None:
+            await later(channel, data)
+
+    with RedisToolkit(["news"], later if kind == "function" else Later()) as toolkit:
+        for number in range(3):
+            toolkit.publisher("news", number)
+        heard.wait_for(("news", 0), ("news", 1), ("news", 2))
 
 
 def test_names_and_positions_of_the_parameters(url: str) -> None:
