@@ -165,7 +165,8 @@ class Process:
         def look() -> str | None:
             # Asked before reading: what the last one wrote on its way out still counts.
             over = self.returncode is not None and not self._look_around()
-            for line in (self.stdout + "\n" + self.stderr).splitlines(keepends=True):
+            # Each by itself: half a line of the one must not be ended by the other.
+            for line in [*self.stdout.splitlines(keepends=True), *self.stderr.splitlines(keepends=True)]:
                 if text in line and (line.endswith("\n") or over):
                     return line.rstrip("\n") or "\n"
             if over:

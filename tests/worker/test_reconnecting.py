@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, ConfigurationError, KeyConflict, NoResponders, keys
-from redis_toolkit._core.connection import Connections
+from redis_toolkit import App, KeyConflict, NoResponders, keys
 from tests.kit.ports import HOST, listen
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
-from tests.worker.programs import registered, subscribers
+from tests.worker.programs import Programs, registered, subscribers
 
 DEADLINE = 30.0
 WATCHED = 2.0
@@ -47,52 +46,49 @@ def make() -> Iterator[Make]:
             app.stop()
 
 
-def failure_of(start: Callable[[], None]) -> BaseException:
-    """Return what a start raises; an assertion when it hangs."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            start()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(DEADLINE)
-    assert not thread.is_alive(), "start() hangs"
-    assert raised, "start() did not fail"
-    return raised[0]
-
-
 # -- a start that cannot succeed -------------------------------------------------------------------------
 
 
-def test_a_start_whose_connection_cannot_be_configured_says_so(make: Make, tmp_path: Path) -> None:
+STARTING = """
+@app.on("news", requests=False)
+def hear(data):
+    pass
+
+app.start()
+"""
+
+
+def test_a_start_whose_connection_cannot_be_configured_says_so(programs: Programs, tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.touch()
-    error = failure_of(make(f"embedded://{place}").start)
-    assert isinstance(error, ConfigurationError)
-    assert "a file is in its place" in str(error)
+    program = programs.start(STARTING, url=f"embedded://{place}")  # a process of its own, as it may hang
+    assert program.wait() == 1
+    assert "ConfigurationError" in program.stderr.splitlines()[-1]
+    assert "a file is in its place" in program.stderr.splitlines()[-1]
 
 
-def test_a_start_whose_connection_fails_in_an_unknown_way_says_so(
-    make: Make, bus: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def dedicated(self: Connections, deadline: float | None = None) -> Any:
+def test_a_start_whose_connection_fails_in_an_unknown_way_says_so(programs: Programs) -> None:
+    unheard_of = """
+    from redis_toolkit._core.connection import Connections
+
+    def dedicated(self, deadline=None):
         raise LookupError("unheard of")
 
-    monkeypatch.setattr(Connections, "dedicated", dedicated)
-    assert isinstance(failure_of(make(bus.url).start), LookupError)
+    Connections.dedicated = dedicated
+    """
+    program = programs.start(unheard_of, STARTING)
+    assert program.wait() == 1
+    assert program.stderr.splitlines()[-1] == "LookupError: unheard of"
 
 
-def test_a_start_that_fails_leaves_no_registration(make: Make, bus: Server, client: App) -> None:
+def test_a_start_that_fails_leaves_no_registration(bus: Server, client: App) -> None:
     app = App(bus.url, lease=60)
     for channel in ("first", "second"):
         app.on(channel, events=False)(lambda data: data)
     bus.execute("SET", keys.servers("second"), "foreign")
     with no_threads_left("rt-"):
-        assert isinstance(failure_of(app.start), KeyConflict)
+        with pytest.raises(KeyConflict):
+            app.start()
     assert registered(bus, "first") == []
     eventually(lambda: subscribers(bus, keys.serve("first")) == 0, what="end of the subscription")
     with pytest.raises(NoResponders):
