@@ -86,9 +86,8 @@ def test_a_start_that_fails_leaves_no_registration(bus: Server, client: App) -> 
     for channel in ("first", "second"):
         app.on(channel, events=False)(lambda data: data)
     bus.execute("SET", keys.servers("second"), "foreign")
-    with no_threads_left("rt-"):
-        with pytest.raises(KeyConflict):
-            app.start()
+    with no_threads_left("rt-"), pytest.raises(KeyConflict):
+        app.start()
     assert registered(bus, "first") == []
     eventually(lambda: subscribers(bus, keys.serve("first")) == 0, what="end of the subscription")
     with pytest.raises(NoResponders):
