@@ -14,26 +14,21 @@ Rules, each from an experiment with redis-py 8:
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import hiredis
 import redis
-from redis.backoff import NoBackoff
-from redis.connection import DefaultParser, parse_url
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
+from redis.connection import DefaultParser
 
 from redis_toolkit._core.embedded import embedded_server
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit._core.server import RedisServer, server_of_client, server_of_url, url_of
 from redis_toolkit.errors import ConfigurationError, ServerUnreachable
 
 __all__ = ["Connections", "Link", "shared_connections"]
@@ -45,41 +40,6 @@ SEND_TIMEOUT = 5.0
 RECEIVE_BYTES = 64 * 1024
 NOTHING: Any = object()
 """Stands for a reply that has not come, as None is one."""
-
-_ALWAYS: dict[str, Any] = {
-    "protocol": 2,
-    "decode_responses": False,
-    "health_check_interval": 0,
-    "driver_info": None,
-}
-
-
-_POOL_ONLY = frozenset(
-    (
-        "himport_registry",
-        "event_dispatcher",
-        "retry_on_error",
-        "retry_on_timeout",
-        "lib_name",
-        "lib_version",
-        "maint_notifications_pool_handler",
-        "maint_notifications_config",
-        "orig_host_address",
-        "orig_socket_timeout",
-        "orig_socket_connect_timeout",
-        "maintenance_state",
-    )
-)
-"""What a client's pool adds for itself, and what would bring redis-py's own retries back."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """Where to connect: the class and the arguments of a redis-py connection, and a name for messages."""
-
-    kind: Any
-    options: dict[str, Any]
-    where: str
 
 
 def new_reader() -> Any:
@@ -252,7 +212,7 @@ class Connections:
 
     def __init__(self, url: str | None, *, client: Any = None, connect_timeout: float = 5.0) -> None:
         self._embedded = None
-        self._server: _Server | None = None
+        self._server: RedisServer | None = None
         self._given_client = client
         self._connect_timeout = connect_timeout
         self._idle: list[Link] = []
@@ -262,11 +222,11 @@ class Connections:
         self.reached = False
         self.url = url or ""
         if client is not None:
-            self._server = _server_of_client(client)
+            self._server = server_of_client(client)
         elif url is not None and url.startswith("embedded:"):
             self._embedded = embedded_server(url)
         else:
-            self._server = _server_of_url(self.url)
+            self._server = server_of_url(self.url)
 
     @property
     def is_embedded(self) -> bool:
@@ -277,7 +237,7 @@ class Connections:
         """Return the URL that another process can connect to; starts the embedded server if need be."""
         if self._embedded is not None:
             return self._embedded.ensure()
-        return self.url or _url_of(self._target(0).options)
+        return self.url or url_of(self._target(0).options)
 
     def acquire(self, deadline: float) -> Link:
         """Return a connection that is fit for use; give it back with `release`, or close it.
@@ -330,11 +290,11 @@ class Connections:
                 self._client = redis.Redis(connection_pool=pool)
         return self._client
 
-    def _target(self, timeout: float) -> _Server:
+    def _target(self, timeout: float) -> RedisServer:
         """Return where to connect; an embedded server is started, or started again, for that."""
         if self._embedded is not None:
             try:
-                self._server = _server_of_url(self._embedded.ensure(timeout))
+                self._server = server_of_url(self._embedded.ensure(timeout))
             except ServerUnreachable as error:
                 raise Failed(Fate.NOT_EXECUTED, error) from error
             except ConfigurationError as error:
@@ -360,65 +320,6 @@ class Connections:
                 for link in inherited:
                     link.close()
                 self._pid = os.getpid()
-
-
-def _server_of_url(url: str) -> _Server:
-    for alias, scheme in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
-        if url.startswith(alias):
-            url = scheme + url[len(alias) :]
-    try:
-        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        shown = _without_password(url)
-        # What the parser says may show a part of the password, when that is what it could not parse.
-        reason = str(error) if shown == url else "a password has to be percent-encoded"
-        raise ConfigurationError(
-            f"{shown!r} is no URL of a server ({reason}): use redis://host:port/db, "
-            "rediss://, unix:///path, valkey:// or embedded://"
-        ) from (error if shown == url else None)
-    path = urlsplit(url).path.strip("/")
-    if path and not url.startswith("unix:") and not path.isdigit():
-        raise ConfigurationError(f"{_without_password(url)!r}: the database behind the / has to be a number")
-    options.pop("max_connections", None)
-    kind = options.pop("connection_class", redis.Connection)
-    return _checked(kind, options, _without_password(url))
-
-
-def _server_of_client(client: Any) -> _Server:
-    pool = getattr(client, "connection_pool", None)
-    if not isinstance(pool, redis.ConnectionPool):
-        raise ConfigurationError(f"redis={client!r} is not a redis.Redis client")
-    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _POOL_ONLY}
-    where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-    return _checked(pool.connection_class, options, str(where))
-
-
-def _checked(kind: Any, options: dict[str, Any], where: str) -> _Server:
-    options |= _ALWAYS
-    options["retry"] = Retry(NoBackoff(), 0)
-    options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
-    try:
-        kind(**options)
-    except (TypeError, ValueError, redis.RedisError) as error:
-        raise ConfigurationError(f"the server {where} cannot be used with these options: {error}") from error
-    return _Server(kind, options, where)
-
-
-def _url_of(options: dict[str, Any]) -> str:
-    """Return the URL of a connection's options."""
-    login = ""
-    if options.get("password"):
-        login = f"{quote(options.get('username') or '', safe='')}:{quote(str(options['password']), safe='')}@"
-    if "path" in options:
-        return f"unix://{login}{quote(options['path'])}?db={options.get('db') or 0}"
-    host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return f"redis://{login}{host}:{port}/{options.get('db') or 0}"
-
-
-def _without_password(url: str) -> str:
-    """Hide it wherever it stands, also in a URL that cannot be parsed."""
-    url = re.sub(r"(?<=://)([^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
 
 
 _shared: weakref.WeakValueDictionary[tuple[str, float], Connections] = weakref.WeakValueDictionary()

@@ -287,10 +287,8 @@ class RequestThreads:
         refused = 1.0 if failure.fate is Fate.REFUSED else 0.0  # by a wrong key or right: no hurry
         if refused:  # a list behind one with a foreign value would never be looked at
             self._keys.append(self._keys.pop(0))
-            if me.failures >= len(self._keys):
-                self._drain(0)  # while stopping: what is refused will not get empty
-        if me.failures and not me.batch:
-            self._drain(0)  # while stopping: what cannot be reached twice cannot be emptied
+        if me.failures >= (len(self._keys) if refused else 1) and not me.batch:
+            self._drain(0)  # while stopping: what is refused, or out of reach, will not get empty
         if not me.batch:
             self._stopping.wait(max(pause(me.failures, self._settings.reconnect_cap), refused))
         me.failures += 1
