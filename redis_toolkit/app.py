@@ -188,12 +188,17 @@ class App(Talking):
         atexit.register(self.stop)
 
     async def astop(self) -> None:
-        """Await what `stop` does, and close what this loop has open."""
+        """Await what `stop` does, and close what this loop has open.
+
+        When it is cancelled, it stops all the same and ends then.
+        """
         atexit.unregister(self.stop)
-        if self._started:
-            await self._service.astop()
-        await self._async_driver.close()
-        self._connections.close()
+        try:
+            if self._started:
+                await self._service.astop()
+        finally:
+            await loops.to_the_end(self._async_driver.close())
+            self._connections.close()
 
     def run(self, workers: int = 1) -> None:
         """Serve until SIGTERM or SIGINT: N supervised worker processes.

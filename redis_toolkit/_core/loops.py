@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import warnings
 import weakref
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["check_blocking", "new_loop", "serving"]
+__all__ = ["check_blocking", "new_loop", "serving", "to_the_end"]
+
+T = TypeVar("T")
 
 serving: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 """The loops that run handlers now."""
@@ -59,3 +63,21 @@ def new_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine that must not be left half done: a cancellation is raised when it has ended.
+
+    It runs in a task of its own. What it raises itself goes before the cancellation.
+    """
+    task = asyncio.ensure_future(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

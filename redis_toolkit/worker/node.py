@@ -76,6 +76,7 @@ class Node:
         self._counters = counters
         self._report = report
         self._close_loop = close_loop
+        self._serving = False
         responders = router.responders()
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
@@ -118,18 +119,22 @@ class Node:
             if self._own_loop is not None:
                 self._own_loop.run(self._start_engines())
         except BaseException:
-            if self._own_loop is not None:
-                self._own_loop.stop()
+            self._undo_start()
             raise
 
     async def astart(self) -> None:
-        """Serve with ``async def`` handlers on the running loop; raises as `start` does."""
+        """Serve with ``async def`` handlers on the running loop; raises as `start` does.
+
+        When it is cancelled, it takes back what it has started and ends then.
+        """
         assert self._loop is not None
         loops.serving.add(self._loop)
         try:
-            await asyncio.to_thread(self._start_threads)
+            await loops.to_the_end(asyncio.to_thread(self._start_threads))
             await self._start_engines()
         except BaseException:
+            if self._serving:
+                await loops.to_the_end(self.astop(self._settings.grace))
             loops.serving.discard(self._loop)
             raise
 
@@ -174,6 +179,14 @@ class Node:
                 raise
         for pool in self._pools:
             pool.start()
+        self._serving = True
+
+    def _undo_start(self) -> None:
+        """Leave nothing running: callers would go on sending to a process that never answers."""
+        if self._serving:
+            self.stop(self._settings.grace)
+        elif self._own_loop is not None:
+            self._own_loop.stop()
 
     async def _start_engines(self) -> None:
         for engine in self._engines:

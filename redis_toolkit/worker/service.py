@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
+from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flows import events, serving
 from redis_toolkit._core.sync_driver import SyncDriver
@@ -133,11 +134,11 @@ class Service:
             raise
 
     async def astop(self) -> None:
-        """Stop serving, without blocking the loop."""
+        """Stop serving, without blocking the loop; when cancelled, it stops all the same and ends then."""
         node = self._node
         if node is not None and node.is_on_running_loop():
             self._node = None
-            await node.astop(self._settings.grace)
+            await loops.to_the_end(node.astop(self._settings.grace))
         await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
