@@ -92,10 +92,13 @@ class Answerer:
         request = self._read(item)
         if not isinstance(request, IncomingRequest):
             return request
+        pid = os.getpid()
         try:
             result = await self.handler.binding.call(self._message(request), spread=request.spread)
         except BaseException as error:
+            end_fork(pid, error)
             return self._failed(request, error)
+        end_fork(pid)
         return self._succeeded(request, result)
 
     def _read(self, item: bytes) -> IncomingRequest | Delivery | None:

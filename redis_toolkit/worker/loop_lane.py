@@ -6,13 +6,16 @@ The reader's side is that of every lane: putting never waits. The loop is woken 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import deque
 from collections.abc import Callable
 
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.lane import Lane
+from redis_toolkit.worker.forked import end_fork
+from redis_toolkit.worker.lane import Item, Lane
 
 __all__ = ["LoopLane"]
 
@@ -53,7 +56,7 @@ class LoopLane(Lane):
     def _begin(self) -> None:
         pump = self._loop.create_task(self._pump())
         self._pumps.add(pump)
-        pump.add_done_callback(self._pumps.discard)
+        pump.add_done_callback(self._ended)
 
     async def _pump(self) -> None:
         while True:
@@ -65,21 +68,51 @@ class LoopLane(Lane):
             self._report_overflow(gap)
             if not batch:
                 return
-            for item in batch:
-                if not self._abandoned:
-                    await self._handle_async(*item)
-            self._done(batch)
+            await self._handle_all(batch)
             await asyncio.sleep(0)  # a handler that never waits would leave the loop to nobody else
 
+    async def _handle_all(self, batch: list[Item]) -> None:
+        left = deque(batch)
+        try:
+            while left:
+                item = left.popleft()
+                if not self._abandoned:
+                    await self._handle_async(*item)
+        finally:
+            if left:
+                self._give_back(left)
+            self._done(batch)
+
+    def _give_back(self, left: deque[Item]) -> None:
+        """Let another pump handle, in order, what a cancelled one has taken."""
+        with self._changed:
+            if not self._abandoned:
+                self._items.extendleft(reversed(left))
+                self._bytes += sum(len(item[2]) for item in left)
+
+    def _ended(self, pump: asyncio.Task[None]) -> None:
+        """Call another pump in place of one that was cancelled, as a handler may do to its own task."""
+        self._pumps.discard(pump)
+        if pump.cancelled():
+            with self._changed:
+                self._called -= 1
+                if self._items:
+                    self._call_thread()
+
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        pid = os.getpid()
         try:
             await self.handler.binding.call(self._message(channel, glob, body))
+            end_fork(pid)
         except asyncio.CancelledError as error:
+            end_fork(pid, error)
+            if not self._abandoned:
+                self._failed(channel, error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            self._failed(channel, error)
         except BaseException as error:
+            end_fork(pid, error)
             self._failed(channel, error)
 
     def stop(self, deadline: float) -> bool:
