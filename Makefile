@@ -85,11 +85,11 @@ lock: $(READY) ## resolve the dependencies again
 	@! grep -n '://' requirements.lock
 
 clean: ## remove everything that make has made
-	@rm -rf .venv .venv-3.* .cache site htmlcov .coverage .coverage.* build dist
+	@rm -rf .venv .venv-3.* .cache site htmlcov .coverage .coverage.* build dist benchmarks/.venvs benchmarks/.results
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find redis_toolkit tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find $(CHECKED) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# Takes about half an hour on a machine that does nothing else; `make bench BENCH=--quick` for development.
+# Takes about 20 minutes on a machine that does nothing else; `make bench BENCH=--quick` for development.
 .PHONY: bench
 BENCH = --scale
 bench: $(READY) ## measure against the peers and the floors; writes docs/benchmarks.md

@@ -8,13 +8,12 @@ have found stays in the table.
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import ExitStack
 from importlib import import_module
 
 from benchmarks import report
 from benchmarks.stage import Stage
-
-WORKLOADS = ("request", "concurrent", "in_flight", "live_events", "publish", "import_time", "idle")
 
 
 def main() -> None:
@@ -24,27 +23,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds in which all take turns (5)")
     parser.add_argument("--scale", action="store_true", help="also measure how it grows")
     parser.add_argument(
-        "--only", action="append", choices=(*WORKLOADS, "scale"), help="one workload; may be repeated"
+        "--only", action="append", choices=(*report.WORKLOADS, "scale"), help="one workload; may be repeated"
     )
+    parser.add_argument("--no-pin", action="store_true", help="let everybody run on any core")
     parser.add_argument("--report", action="store_true", help="measure nothing, write table and plots again")
     given = parser.parse_args()
-    names = given.only or [*WORKLOADS, *(["scale"] if given.scale else [])]
+    names = given.only or [*report.WORKLOADS, *(["scale"] if given.scale else [])]
     if not given.report:
-        run(names, rounds=given.rounds or (2 if given.quick else 5), scale=0.1 if given.quick else 1.0)
+        rounds, scale = given.rounds or (2 if given.quick else 5), 0.1 if given.quick else 1.0
+        run(names, rounds=rounds, scale=scale, pinned=not given.no_pin)
     report.write()
 
 
-def run(names: list[str], *, rounds: int, scale: float) -> None:
+def run(names: list[str], *, rounds: int, scale: float, pinned: bool) -> None:
     """Measure workloads and keep what was found."""
     with ExitStack() as stack:
-        stage = Stage(stack, rounds=rounds, scale=scale)
+        stage = Stage(stack, rounds=rounds, scale=scale, pinned=pinned)
         for name in names:
             workload = import_module(f"benchmarks.workloads.{name}")
-            sections = []
+            sections, begun = [], time.monotonic()
             for section in workload.sections(stage):
                 print("\n".join(report.section_lines(section)), flush=True)
                 sections.append(section)
-            report.keep(name, sections, stage.versions, rounds)
+            report.keep(name, sections, stage.versions, rounds, pinned=stage.pinned)
+            print(f"\n{name}: {time.monotonic() - begun:.0f} s\n", flush=True)
 
 
 if __name__ == "__main__":

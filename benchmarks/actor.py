@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cores
 from benchmarks.environments import interpreter
 from benchmarks.servers import cpu_seconds
 from tests.kit import proc
@@ -32,11 +33,14 @@ class Actor:
         role: what it is there for.
         environment: whose interpreter runs it.
         log: where it writes what goes wrong.
+        pinned: whether it runs on the core of its role only.
         **given: the parameters of its role.
     """
 
-    def __init__(self, program: str, role: str, environment: str, log: Path, **given: Any) -> None:
-        self.name = f"{program} {role}"
+    def __init__(
+        self, program: str, role: str, environment: str, log: Path, *, pinned: bool = False, **given: Any
+    ) -> None:
+        self.program, self.role = program, role.rpartition("_")[2]
         self._log = log
         command = [interpreter(environment), "-m", f"benchmarks.actors.{program}", role, json.dumps(given)]
         with log.open("ab") as errors:
@@ -50,6 +54,8 @@ class Actor:
                 text=True,
             )
         self._children: list[int] = []
+        if pinned:
+            cores.pin(self._process.pid, self.role)
         try:
             self._answer()
         except BaseException:
@@ -67,7 +73,7 @@ class Actor:
         try:
             print(json.dumps({"do": do, **parameters}), file=self._process.stdin, flush=True)
         except BrokenPipeError as error:
-            raise ActorFailed(f"{self.name} has ended; {self._last_words()}") from error
+            raise ActorFailed(f"{self.program} {self.role} has ended; {self._last_words()}") from error
 
     def end(self) -> Any:
         """Wait for the answer to the order that was begun."""
@@ -84,7 +90,7 @@ class Actor:
 
     def memory_mb(self) -> dict[str, float]:
         """Return the resident and the proportional memory of its first worker process, or its own."""
-        pid = (self.children() if self.name.startswith("ours worker") else [self._process.pid])[0]
+        pid = (self.children() if (self.program, self.role) == ("ours", "worker") else [self._process.pid])[0]
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
         sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
         return {"rss_mb": sizes["Rss"], "pss_mb": sizes["Pss"]}
@@ -110,7 +116,7 @@ class Actor:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ActorFailed(f"{self.name} has ended; {self._last_words()}")
+            raise ActorFailed(f"{self.program} {self.role} has ended; {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
             raise ActorFailed(answer["error"])

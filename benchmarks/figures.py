@@ -23,7 +23,7 @@ class Target:
     Attributes:
         figure: what is compared, such as ``p50_us``.
         ours: the contestant that is judged.
-        limit: what the ratio, or without a peer the figure itself, has to reach.
+        limit: what the ratio, or without a peer the figure itself, has to reach; None only shows it.
         peer: whom it is compared with; None compares with the limit alone.
         at_most: whether less is better.
         stretch: a limit beyond that, or None.
@@ -31,13 +31,15 @@ class Target:
 
     figure: str
     ours: str
-    limit: float
+    limit: float | None
     peer: str | None = None
     at_most: bool = False
     stretch: float | None = None
 
     def verdict(self, reached: float | None) -> str:
         """Return in words whether it is reached."""
+        if self.limit is None:
+            return ""
         if reached is None:
             return "not measured"
         if self._meets(reached, self.limit):
@@ -51,6 +53,8 @@ class Target:
     @property
     def wanted(self) -> str:
         """The target as the table shows it."""
+        if self.limit is None:
+            return f"times {self.peer}"
         sign = "≤" if self.at_most else "≥"
         of = f" times {self.peer}" if self.peer else ""
         more = f" (stretch {sign} {self.stretch:g})" if self.stretch is not None else ""
@@ -82,19 +86,35 @@ class Section:
         """Return the ratio, or the figure, that a target is about."""
         if target.peer is None:
             return self.median(target.ours, target.figure)
-        ratios = [
+        ratios = self.ratios(target)
+        return statistics.median(ratios) if ratios else None
+
+    def ratios(self, target: Target) -> list[float]:
+        """Return the ratio that a target is about, of each round in which both took part."""
+        if target.peer is None:
+            return []
+        return [
             one[target.ours][target.figure] / one[target.peer][target.figure]
             for one in self.rounds
             if target.ours in one and target.peer in one
         ]
-        return statistics.median(ratios) if ratios else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON can carry it."""
-        return asdict(self)
+        value: dict[str, Any] = _rounded(asdict(self))
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Section:
         """Return the section that `to_json` wrote."""
         targets = [Target(**target) for target in value.pop("targets")]
         return cls(targets=targets, **value)
+
+
+def _rounded(value: Any) -> Any:
+    """Return the same with numbers of five significant digits: the others would be noise."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

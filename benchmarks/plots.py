@@ -1,7 +1,7 @@
 """Draws what the workload ``scale`` has found: throughput and latency along each axis, as SVG.
 
-It runs in an environment of its own: ``python -m benchmarks.plots <scale.json> <directory>`` prints a
-line for each file: its name and its title.
+It runs in an environment of its own: ``python -m benchmarks.plots <scale.json> <directory>``. Grey ink on
+no background, and colours of middle lightness, can be read on a light page and on a dark one.
 """
 
 from __future__ import annotations
@@ -15,23 +15,46 @@ from typing import Any
 import matplotlib  # type: ignore[import-not-found]
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
+INK = "#808080"
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "benchmarks",  # the same figures give the same file
+        "svg.fonttype": "none",  # text stays text, in the reader's font
+        "font.family": "sans-serif",
+        "savefig.transparent": True,
+        "legend.framealpha": 0,
+        "legend.fontsize": "small",
+        "axes.prop_cycle": matplotlib.cycler(color=["#2f8fd8", "#e0762b", "#38a169", "#b05fd0"]),
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        **dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"),
+            INK,
+        ),
+    }
+)
 
-from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
+from matplotlib import pyplot  # noqa: E402 (after its settings)
 
 __all__ = ["main"]
 
 Series = dict[str, dict[float, dict[str, float]]]
 """By name and place on the axis: the medians of the figures."""
+AXES = {
+    "callers": "callers at once",
+    "bytes": "bytes of payload",
+    "channels": "channels",
+    "processes": "processes",
+}
 
 
 def main(source: Path, directory: Path) -> None:
     """Draw one file for each section."""
     for section in json.loads(source.read_text())["sections"]:
         axis = section["title"].rpartition(" ")[2]
-        file = directory / f"scale-{axis}.svg"
-        _draw(_series(section["rounds"]), axis, section["unit"], file)
-        print(file.name, f"Requests by {axis}: {section['unit']}")
+        _draw(_series(section["rounds"]), axis, directory / f"scale-{axis}.svg")
 
 
 def _series(rounds: list[dict[str, dict[str, float]]]) -> Series:
@@ -43,34 +66,36 @@ def _series(rounds: list[dict[str, dict[str, float]]]) -> Series:
     return series
 
 
-def _draw(series: Series, axis: str, unit: str, file: Path) -> None:
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+def _draw(series: Series, axis: str, file: Path) -> None:
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6))
     for name, points in series.items():
         places = sorted(points)
-        throughput = [points[place]["per_second"] for place in places]
-        (line,) = left.plot(places, throughput, marker="o", label=name)
+        (line,) = left.plot(places, [points[place]["per_second"] for place in places], marker="o", label=name)
         for percentile, style in (("p50", "-"), ("p99", ":")):
             latencies = [points[place][f"{percentile}_us"] / 1000 for place in places]
-            right.plot(
-                places, latencies, style, marker=".", color=line.get_color(), label=f"{name}, {percentile}"
-            )
-    _dress(left, axis, "requests/s")
-    _dress(right, axis, "ms")
+            right.plot(places, latencies, style, marker=".", color=line.get_color())
+    _dress(left, axis, series, "requests/s")
+    _dress(right, axis, series, "ms")
+    left.set_ylim(bottom=0)
+    left.legend()
     right.set_yscale("log")
-    figure.suptitle(unit)
+    right.plot([], [], "-", color=INK, label="p50")
+    right.plot([], [], ":", color=INK, label="p99")
+    right.legend()
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
 
 
-def _dress(axes: Any, axis: str, label: str) -> None:
-    if axis != "processes":
+def _dress(axes: Any, axis: str, series: Series, label: str) -> None:
+    if axis == "processes":
+        axes.set_xticks(sorted({place for points in series.values() for place in points}))
+    else:
         axes.set_xscale("log")
-    axes.set_xlabel(axis)
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel(AXES[axis])
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0 if label == "requests/s" else None)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.5g}"))
 
 
 if __name__ == "__main__":

@@ -29,12 +29,18 @@ class Valkey:
         self._client = self._server.client()
         self.url = self._server.url
         self.port = self._server.port
+        self.pid = self._server.pid
         self.version = f"Valkey {self._server.version}"
 
     def cpu(self) -> float:
         """Return the CPU seconds that it has used (``INFO cpu``)."""
         info: dict[str, Any] = self._client.info("cpu")
         return float(info["used_cpu_sys"]) + float(info["used_cpu_user"])
+
+    def commands(self) -> int:
+        """Return how many commands it has carried out, those in scripts too (``INFO commandstats``)."""
+        stats: dict[str, Any] = self._client.info("commandstats")
+        return sum(stat["calls"] for name, stat in stats.items() if name != "cmdstat_info")
 
     def watch(self, seconds: float) -> list[tuple[str, bool]]:
         """Return each command of the next seconds, and whether a script called it (``MONITOR``)."""
@@ -77,12 +83,16 @@ class NatsServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self.pid = self._process.pid
         stack.callback(self._stop)
         eventually(self._listens, what="the NATS server")
 
     def cpu(self) -> float:
         """Return the CPU seconds that it has used."""
         return cpu_seconds([self._process.pid])
+
+    def commands(self) -> None:
+        """Return None: it does not count them."""
 
     def _listens(self) -> bool:
         if self._process.poll() is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cores
 from benchmarks.actor import Actor, ActorFailed
 from benchmarks.environments import HERE, OURS, Unavailable
 from benchmarks.figures import Figures, Section
@@ -26,10 +28,12 @@ class Stage:
         stack: ends the servers.
         rounds: how often each contestant is measured.
         scale: how many calls a measurement makes, as a share of the usual number.
+        pinned: whether each part runs on its own cores, where the machine has enough of them.
     """
 
-    def __init__(self, stack: ExitStack, *, rounds: int, scale: float) -> None:
+    def __init__(self, stack: ExitStack, *, rounds: int, scale: float, pinned: bool = True) -> None:
         self.rounds = rounds
+        self.pinned = pinned and cores.available()
         self._scale = scale
         self._results = HERE / ".results"
         self._results.mkdir(exist_ok=True)
@@ -40,6 +44,18 @@ class Stage:
             self.nats = NatsServer(stack)
         except Unavailable as error:
             self.without_nats = str(error)
+        self.place(pinned=self.pinned)
+
+    def place(self, *, pinned: bool) -> None:
+        """Let the servers and the benchmark itself run on their own cores only, or on all."""
+        parts = [(os.getpid(), "benchmark"), (self.valkey.pid, cores.SERVER)]
+        if self.nats is not None:
+            parts.append((self.nats.pid, cores.SERVER))
+        for pid, role in parts:
+            if pinned:
+                cores.pin(pid, role)
+            else:
+                cores.release(pid)
 
     def calls(self, usual: int) -> int:
         """Return how many calls to make."""
@@ -55,21 +71,23 @@ class Stage:
         """Where actors write what goes wrong."""
         return self._results / "actors.log"
 
-    def contestants(self, section: Section) -> Contestants:
-        """Return a new set of contestants for a workload."""
-        return Contestants(self, section)
+    def contestants(self, section: Section, *, pinned: bool = True) -> Contestants:
+        """Return a new set of contestants for a workload; not ``pinned`` where many share the cores."""
+        return Contestants(self, section, pinned=pinned and self.pinned)
 
 
 class Contestants:
     """Those who take part in one workload; a context that ends their actors."""
 
-    def __init__(self, stage: Stage, section: Section) -> None:
+    def __init__(self, stage: Stage, section: Section, *, pinned: bool) -> None:
         self._stage = stage
+        self._pinned = pinned
         self._section = section
         self._stack = ExitStack()
         self._measures: dict[str, Measure] = {}
 
     def __enter__(self) -> Contestants:
+        self._stage.place(pinned=self._pinned)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -77,7 +95,7 @@ class Contestants:
 
     def actor(self, program: str, role: str, environment: str = OURS, **given: Any) -> Actor:
         """Start an actor, which ends with this workload."""
-        actor = Actor(program, role, environment, self._stage.log, **given)
+        actor = Actor(program, role, environment, self._stage.log, pinned=self._pinned, **given)
         self._stack.callback(actor.close)
         return actor
 
@@ -120,16 +138,21 @@ class Contestants:
             self._section.rounds.append({name: figures[name] for name in names if name in figures})
 
     def costed(self, server: Valkey | NatsServer, measure: Measure, *actors: Actor) -> Measure:
-        """Return a measure that also tells the CPU time for each call, of the server and of each actor."""
+        """Return a measure that also tells the CPU time of the server and of each actor for each call.
+
+        Of Redis it tells the commands for each call too.
+        """
 
         def once() -> Figures:
+            commands = server.commands()
             before = server.cpu(), [actor.cpu() for actor in actors]
             figures = measure()
             calls = figures["calls"]
             figures["server_us"] = (server.cpu() - before[0]) / calls * 1e6
             for actor, used in zip(actors, before[1], strict=True):
-                role = actor.name.rpartition(" ")[2].removeprefix("async_")
-                figures[f"{role}_us"] = (actor.cpu() - used) / calls * 1e6
+                figures[f"{actor.role}_us"] = (actor.cpu() - used) / calls * 1e6
+            if commands is not None:
+                figures["commands"] = ((server.commands() or 0) - commands) / calls
             return figures
 
         return once

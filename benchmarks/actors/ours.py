@@ -20,8 +20,8 @@ MAX_PAYLOAD = 2 * 1024 * 1024
 TIMEOUT = 60.0
 
 
-def new_app(url: str) -> App:
-    return App(url, max_payload=MAX_PAYLOAD)
+def new_app(url: str, codec: str = "json") -> App:
+    return App(url, max_payload=MAX_PAYLOAD, codec=codec)
 
 
 def work(seconds: float) -> None:
@@ -41,6 +41,7 @@ def worker(
     channels: int = 0,
     seconds: float = 0.0,
     live: bool = False,
+    codec: str = "json",
 ) -> None:
     """Answer requests in worker processes.
 
@@ -52,8 +53,9 @@ def worker(
         channels: serve so many, with numbers behind their name, instead of one.
         seconds: processor time that a handler takes.
         live: whether it hears live events too.
+        codec: of the replies.
     """
-    app = new_app(url)
+    app = new_app(url, codec)
     names = [f"{channel}{number}" for number in range(channels)] or [channel]
 
     if kind == "def":
@@ -86,9 +88,9 @@ def caller(url: str) -> None:
     app.stop()
 
 
-async def async_caller(url: str) -> None:
+async def async_caller(url: str, codec: str = "json") -> None:
     """Ask with the awaitable client, any number at once."""
-    app = new_app(url)
+    app = new_app(url, codec)
 
     async def ask(
         calls: int, channel: str, callers: int = 1, channels: int = 0, size: int = 0
@@ -113,11 +115,15 @@ async def async_caller(url: str) -> None:
     await app.astop()
 
 
-def listener(url: str, channel: str) -> None:
-    """Hear live events with a ``def`` handler."""
+def listener(url: str, channel: str, kind: str) -> None:
+    """Hear live events with a ``def`` or an ``async def`` handler."""
     app = new_app(url)
     arrivals = Arrivals()
-    app.on(channel)(arrivals.arrived)
+
+    async def arrived(event: Any) -> None:
+        arrivals.arrived(event)
+
+    app.on(channel)(arrivals.arrived if kind == "def" else arrived)
     with app:
         converse(expect=arrivals.expect, rate=arrivals.rate)
 

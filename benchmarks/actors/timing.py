@@ -8,17 +8,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["Arrivals", "figures", "one_by_one", "one_by_one_async", "together"]
+__all__ = ["Arrivals", "figures", "one_by_one", "together"]
 
 PATIENCE = 60.0
+WARM = 20
 
 
-def figures(latencies: list[float], seconds: float) -> dict[str, float]:
-    """Return percentiles in µs, and calls per second."""
+def figures(latencies: list[float], seconds: float, *, made: int) -> dict[str, float]:
+    """Return percentiles in µs, and calls per second; ``calls`` is how many were made, counted or not."""
     ordered = sorted(latencies)
     count = len(ordered)
     return {
-        "calls": count,
+        "calls": made,
         "per_second": count / seconds,
         "p50_us": ordered[count // 2] * 1e6,
         "p99_us": ordered[min(int(count * 0.99), count - 1)] * 1e6,
@@ -26,37 +27,42 @@ def figures(latencies: list[float], seconds: float) -> dict[str, float]:
 
 
 def one_by_one(call: Callable[[], Any], calls: int) -> dict[str, float]:
-    """Time calls of one caller."""
+    """Time calls of one caller, after a few that are not counted."""
     clock = time.perf_counter
+    for _ in range(WARM):
+        call()
     latencies = []
     begun = clock()
     for _ in range(calls):
         start = clock()
         call()
         latencies.append(clock() - start)
-    return figures(latencies, clock() - begun)
-
-
-async def one_by_one_async(call: Callable[[], Awaitable[Any]], calls: int) -> dict[str, float]:
-    """Time awaited calls of one caller."""
-    return await together(call, calls, 1)
+    return figures(latencies, clock() - begun, made=WARM + calls)
 
 
 async def together(call: Callable[[], Awaitable[Any]], calls: int, callers: int) -> dict[str, float]:
-    """Time the calls of as many callers at once, each of which waits for its answer before it asks again."""
+    """Time the calls of as many callers at once, each of which waits for its answer before it asks again.
+
+    What counts is the steady state. The first two calls of each caller are made before the clock starts,
+    and the callers go on asking until the last call that counts is answered, so that there are always
+    as many on their way.
+    """
     clock = time.perf_counter
+    ends: list[float] = []
     latencies: list[float] = []
-    places = iter(range(calls))
+    warm = max(WARM, 2 * callers)
+    wanted = warm + calls
 
     async def caller() -> None:
-        for _ in places:
+        while len(ends) < wanted:
             start = clock()
             await call()
-            latencies.append(clock() - start)
+            end = clock()
+            ends.append(end)
+            latencies.append(end - start)
 
-    begun = clock()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return figures(latencies, clock() - begun)
+    return figures(latencies[warm:wanted], ends[wanted - 1] - ends[warm - 1], made=len(ends))
 
 
 class Arrivals:

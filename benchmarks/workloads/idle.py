@@ -11,17 +11,23 @@ from typing import Any
 from benchmarks.figures import Figures, Section, Target
 from benchmarks.stage import Contestants, Stage
 
-__all__ = ["sections"]
+__all__ = ["TARGETS", "sections"]
 
 SECONDS = 10.0
 SETTLE = 3.0
 KINDS = {"ours, def": "def", "ours, async def": "async def"}
+COMMANDS, MEMORY = "Idle worker: commands", "Idle worker: memory"
+TARGETS = {
+    COMMANDS: [Target("commands_per_second", name, 2.0, at_most=True) for name in KINDS],
+    MEMORY: [Target("rss_mb", name, 45.0, at_most=True) for name in KINDS],
+}
 
 
 def sections(stage: Stage) -> Iterator[Section]:
     """Count the commands of ten seconds, one worker after the other, and look at its memory."""
-    commands = Section("Idle worker: commands", f"commands per second over {SECONDS:g} s, one source")
-    commands.targets = [Target("commands_per_second", name, 2.0, at_most=True) for name in KINDS]
+    commands = Section(
+        COMMANDS, f"Commands per second over {_seconds(stage):g} s, one source.", TARGETS[COMMANDS]
+    )
     for name, kind in KINDS.items():
         with stage.contestants(commands) as them:
             them.add(name, partial(_idle, stage, commands, them, kind))
@@ -30,10 +36,14 @@ def sections(stage: Stage) -> Iterator[Section]:
     yield _memory(stage)
 
 
+def _seconds(stage: Stage) -> float:
+    return SECONDS if stage.rounds >= 5 else SECONDS / 2
+
+
 def _idle(stage: Stage, section: Section, them: Contestants, kind: str) -> Callable[[], Figures]:
     them.actor("ours", "worker", url=stage.valkey.url, channel=them.channel("idle"), kind=kind, live=True)
     time.sleep(SETTLE)
-    seconds = SECONDS if stage.rounds >= 5 else SECONDS / 2
+    seconds = _seconds(stage)
 
     def once() -> Figures:
         seen = stage.valkey.watch(seconds)
@@ -47,8 +57,7 @@ def _idle(stage: Stage, section: Section, them: Contestants, kind: str) -> Calla
 
 
 def _memory(stage: Stage) -> Section:
-    section = Section("Idle worker: memory", "one worker process that has answered nothing yet, MB")
-    section.targets = [Target("rss_mb", name, 45.0, at_most=True) for name in KINDS]
+    section = Section(MEMORY, "One worker process that has answered nothing yet, MB.", TARGETS[MEMORY])
     with stage.contestants(section) as them:
 
         def look(program: str, environment: str, given: dict[str, Any]) -> Callable[[], Figures]:

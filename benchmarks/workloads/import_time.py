@@ -15,27 +15,31 @@ from benchmarks.environments import HERE
 from benchmarks.figures import Figures, Section, Target
 from benchmarks.stage import Stage
 
-__all__ = ["sections"]
+__all__ = ["TARGETS", "sections"]
 
 STARTS = 10
 BYTECODE = HERE / ".results" / "bytecode"
 """Compiled modules, of ours and of theirs: the first start writes them and is no part of the figures."""
-PROGRAMS = {"import redis_toolkit": "import redis_toolkit", "import redis": "import redis"}
+OURS, THEIRS = "import redis_toolkit", "import redis"
+TITLE = "Import"
+TARGETS = {
+    TITLE: [
+        Target("min_ms", OURS, 1.25, THEIRS, at_most=True),
+        Target("beyond_ms", OURS, 1.25, THEIRS, at_most=True),
+    ]
+}
 
 
 def sections(stage: Stage) -> Iterator[Section]:
     """Start each program a number of times in each round, in turns with an empty one."""
     section = Section(
-        "Import", f"whole processes, {STARTS} of each per round; beyond_ms is without what an empty one takes"
+        TITLE,
+        f"Whole processes, {STARTS} of each per round; `beyond` is without what an empty one takes.",
+        TARGETS[TITLE],
     )
-    ours, theirs = PROGRAMS
-    section.targets = [
-        Target("min_ms", ours, 1.25, theirs, at_most=True),
-        Target("beyond_ms", ours, 1.25, theirs, at_most=True),
-    ]
     with stage.contestants(section) as them:
-        for name, program in PROGRAMS.items():
-            them.add(name, partial(_measure, program))
+        for program in (OURS, THEIRS):
+            them.add(program, partial(_measure, program))
         them.take_turns()
     yield section
 

@@ -9,29 +9,38 @@ from typing import Any
 from benchmarks.actor import Actor, ActorFailed
 from benchmarks.environments import Unavailable
 from benchmarks.figures import Figures, Section, Target
-from benchmarks.stage import Stage
+from benchmarks.stage import Contestants, Stage
 from benchmarks.workloads import pairs
+from benchmarks.workloads.pairs import Measure
 
-__all__ = ["sections"]
+__all__ = ["TARGETS", "sections"]
 
 IN_FLIGHT = 10_000
-
-
-def sections(stage: Stage) -> Iterator[Section]:
-    """Send them all at once, several times, and compare what is there before and afterwards."""
-    section = Section(
-        f"{IN_FLIGHT:,} requests in flight",
-        "all sent before the first answer is awaited; before and after: connections, tasks, keys, memory",
-    )
-    kinds = {"ours, async def": "async def", "ours, def": "def"}
-    for name in kinds:
-        section.targets += [
+TITLE = f"{IN_FLIGHT:,} requests in flight"
+KINDS = {"ours, async def": "async def", "ours, def": "def"}
+TARGETS = {
+    TITLE: [
+        target
+        for name in KINDS
+        for target in (
             Target("right", name, IN_FLIGHT),
             Target("more_connections", name, 0, at_most=True),
             Target("more_tasks", name, 0, at_most=True),
             Target("more_keys", name, 0, at_most=True),
             Target("more_rss_mb", name, 4, at_most=True),
-        ]
+        )
+    ]
+}
+
+
+def sections(stage: Stage) -> Iterator[Section]:
+    """Send them all at once, several times, and compare what is there before and afterwards."""
+    section = Section(
+        TITLE,
+        "All are sent before the first answer is awaited. What there is more of afterwards than before: "
+        "connections, tasks, keys, memory. redis-py's pool and FastStream take a connection for each call.",
+        TARGETS[TITLE],
+    )
     with stage.contestants(section) as them:
 
         def ours(kind: str) -> Callable[[], Figures]:
@@ -51,15 +60,26 @@ def sections(stage: Stage) -> Iterator[Section]:
 
             return once
 
-        for name, kind in kinds.items():
+        for name, kind in KINDS.items():
             them.add(name, partial(ours, kind))
         them.take_turns()
-        try:
-            pairs.faststream(them, stage, IN_FLIGHT, IN_FLIGHT)()
-            section.notes.append("FastStream answered all as well.")
-        except (ActorFailed, Unavailable) as error:
-            section.failures["FastStream"] = str(error)
+        for name, others in (
+            ("FastStream", partial(pairs.faststream, them, stage, IN_FLIGHT, IN_FLIGHT)),
+            ("redis-py pool", partial(_pool, stage, them)),
+        ):
+            try:
+                others()()
+                section.notes.append(f"{name} answered all as well.")
+            except (ActorFailed, Unavailable) as error:
+                section.failures[name] = str(error)
     yield section
+
+
+def _pool(stage: Stage, them: Contestants) -> Measure:
+    channel, url = them.channel("pool"), stage.valkey.url
+    them.actor("redis_floor", "worker", url=url, channel=channel)
+    caller = them.actor("redis_floor", "pool_caller", url=url, channel=channel)
+    return lambda: caller.ask("in_flight", calls=IN_FLIGHT)
 
 
 def _state(stage: Stage, caller: Actor) -> dict[str, Any]:

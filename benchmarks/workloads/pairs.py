@@ -11,10 +11,13 @@ from benchmarks.environments import OURS
 from benchmarks.figures import Figures
 from benchmarks.servers import NatsServer
 from benchmarks.stage import Contestants, Stage
+from redis_toolkit import codecs
 
-__all__ = ["Measure", "faststream", "nats", "ours"]
+__all__ = ["NATS_FAST", "ORJSON_IS_THERE", "Measure", "batching", "faststream", "nats", "ours"]
 
 Measure = Callable[[], Figures]
+NATS_FAST = "nats-py, uvloop"
+ORJSON_IS_THERE = hasattr(codecs, "OrjsonCodec")
 
 
 def ours(
@@ -26,12 +29,13 @@ def ours(
     *,
     environment: str = OURS,
     size: int = 0,
+    codec: str = "json",
 ) -> Measure:
     """Return what measures requests with the awaitable client, to a ``def`` or ``async def`` handler."""
     channel, url = them.channel(kind), stage.valkey.url
-    worker = them.actor("ours", "worker", environment, url=url, channel=channel, kind=kind)
+    worker = them.actor("ours", "worker", environment, url=url, channel=channel, kind=kind, codec=codec)
     worker.children()
-    caller = them.actor("ours", "async_caller", environment, url=url)
+    caller = them.actor("ours", "async_caller", environment, url=url, codec=codec)
     given = {"calls": calls, "callers": callers, "channel": channel, "size": size}
     return them.costed(stage.valkey, lambda: caller.ask("ask", **given), caller, worker)
 
@@ -51,6 +55,14 @@ def nats(
     caller = them.actor("nats_py", "caller", environment, url=server.url)
     given = {"calls": calls, "callers": callers, "channel": channel, "size": size}
     return them.costed(server, lambda: caller.ask("ask", **given), caller, worker)
+
+
+def batching(them: Contestants, stage: Stage, role: str, calls: int, callers: int) -> Measure:
+    """Return what measures requests by the prototype that batches, to one of its two workers."""
+    channel, url = them.channel("batch"), stage.valkey.url
+    worker = them.actor("redis_floor", role, url=url, channel=channel)
+    caller = them.actor("redis_floor", "batch_caller", url=url, channel=channel)
+    return them.costed(stage.valkey, lambda: caller.ask("ask", calls=calls, callers=callers), caller, worker)
 
 
 def faststream(them: Contestants, stage: Stage, calls: int, callers: int = 1) -> Measure:

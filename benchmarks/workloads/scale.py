@@ -17,6 +17,8 @@ from benchmarks.workloads.pairs import Measure
 __all__ = ["sections"]
 
 CALLS = 10_000
+PER_CALLER = 20
+FULL = 5
 KINDS = ("async def", "def")
 CALLERS = (1, 3, 10, 30, 100, 300, 1000)
 SIZES = {100: 1.0, 1_000: 1.0, 10_000: 0.5, 100_000: 0.1, 1_000_000: 0.02}
@@ -29,23 +31,37 @@ BUSY = 0.001
 
 def sections(stage: Stage) -> Iterator[Section]:
     """Measure along each axis."""
-    yield _along("callers", "async callers at once", stage, _callers)
-    yield _along("bytes", "JSON bytes of the payload, 10 callers", stage, _sizes)
-    yield _along("channels", "channels in one app, in turns, 100 callers", stage, _channels)
+    yield _along("callers", "Async callers at once, one worker process.", stage, _callers)
+    yield _along("bytes", "JSON bytes of the payload, there and back; 10 callers.", stage, _sizes)
+    yield _along("channels", "Channels in one app, asked in turns; 100 callers.", stage, _channels)
     yield _along(
         "processes",
-        f"worker processes, two processes with 100 callers each, {BUSY * 1000:g} ms of work",
+        f"Worker processes; two processes with 100 callers each, and {BUSY * 1000:g} ms of processor time "
+        "for each request. Nothing is pinned; callers, server and workers share the machine.",
         stage,
         _processes,
+        pinned=False,
     )
 
 
-def _along(axis: str, unit: str, stage: Stage, begin: Callable[[Stage, Contestants], None]) -> Section:
+def _along(
+    axis: str,
+    unit: str,
+    stage: Stage,
+    begin: Callable[[Stage, Contestants], None],
+    *,
+    pinned: bool = True,
+) -> Section:
     section = Section(f"Scale: {axis}", unit)
-    with stage.contestants(section) as them:
+    with stage.contestants(section, pinned=pinned) as them:
         begin(stage, them)
         them.take_turns()
     return section
+
+
+def _points(stage: Stage, points: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the points to measure: in a quick run every second one."""
+    return points if stage.rounds >= FULL else points[::2]
 
 
 def _at(x: float, measure: Measure) -> Measure:
@@ -53,14 +69,14 @@ def _at(x: float, measure: Measure) -> Measure:
 
 
 def _callers(stage: Stage, them: Contestants) -> None:
-    for callers in CALLERS:
-        calls = max(stage.calls(CALLS if callers > 3 else CALLS // 4), callers * 3)
+    for callers in _points(stage, CALLERS):
+        calls = max(stage.calls(CALLS if callers > 3 else CALLS // 4), callers * PER_CALLER)
         _three(stage, them, callers, calls, callers, size=0)
 
 
 def _sizes(stage: Stage, them: Contestants) -> None:
-    for size, share in SIZES.items():
-        _three(stage, them, size, stage.calls(int(CALLS * share)), 10, size=size)
+    for size in _points(stage, tuple(SIZES)):
+        _three(stage, them, size, stage.calls(int(CALLS * SIZES[size])), 10, size=size)
 
 
 def _three(stage: Stage, them: Contestants, x: int, calls: int, callers: int, *, size: int) -> None:

@@ -1,8 +1,9 @@
 """Reads the code blocks of the documentation, as its tests need them.
 
-Rules: a block of Python is a complete program. Two comments may stand in front of one:
-``<!-- no-run: reason -->`` when it cannot run alone, ``<!-- serves: text -->`` when it runs until SIGTERM
-and says ``text`` once it is up. A block titled "Output" behind it is all that it prints.
+Rules: a page that says in its first line that it is generated has no programs; it is left out here, and
+has tests of its own. On the other pages a block of Python is a complete program. Two comments may stand
+in front of one: ``<!-- no-run: reason -->`` when it cannot run alone, ``<!-- serves: text -->`` when it
+runs until SIGTERM and says ``text`` once it is up. A block titled "Output" behind it is all that it prints.
 """
 
 from __future__ import annotations
@@ -10,12 +11,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 __all__ = ["REPOSITORY", "Block", "blocks", "programs"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+_GENERATED = "<!-- generated: "
+
+
+def _pages() -> list[Path]:
+    found = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    return [page for page in found if page.exists() and not _is_generated(page)]
+
+
+def _is_generated(page: Path) -> bool:
+    with page.open(encoding="utf-8") as lines:
+        return lines.readline().startswith(_GENERATED)
+
+
+PAGES = _pages()
 
 _FENCE = re.compile(
     r"^(?:<!-- (?P<mark>no-run|serves): (?P<note>.+?) -->\n+)?"
@@ -66,9 +81,7 @@ def blocks(page: Path) -> list[Block]:
 def programs() -> Iterator[tuple[Block, str | None]]:
     """Yield the Python blocks of all pages, each with the output that the page shows for it."""
     for page in PAGES:
-        if not page.exists():
-            continue
         found = blocks(page)
-        for block, follower in zip(found, [*found[1:], None], strict=True):
+        for block, follower in zip_longest(found, found[1:]):
             if block.language == "python":
                 yield block, follower.text if follower is not None and follower.is_output else None
