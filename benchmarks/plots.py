@@ -36,7 +36,7 @@ matplotlib.rcParams.update(
     }
 )
 
-from matplotlib import pyplot  # noqa: E402 (after its settings)
+from matplotlib import pyplot, ticker  # noqa: E402 (after its settings)
 
 __all__ = ["main"]
 
@@ -74,11 +74,16 @@ def _draw(series: Series, axis: str, file: Path) -> None:
         for percentile, style in (("p50", "-"), ("p99", ":")):
             latencies = [points[place][f"{percentile}_us"] / 1000 for place in places]
             right.plot(places, latencies, style, marker=".", color=line.get_color())
+    right.set_yscale("log")
+    right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_minor_locator(ticker.NullLocator())
+    if axis == "bytes":
+        left.set_yscale("log")
+    else:
+        left.set_ylim(bottom=0)
     _dress(left, axis, series, "requests/s")
     _dress(right, axis, series, "ms")
-    left.set_ylim(bottom=0)
     left.legend()
-    right.set_yscale("log")
     right.plot([], [], "-", color=INK, label="p50")
     right.plot([], [], ":", color=INK, label="p99")
     right.legend()
@@ -92,10 +97,11 @@ def _dress(axes: Any, axis: str, series: Series, label: str) -> None:
         axes.set_xticks(sorted({place for points in series.values() for place in points}))
     else:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(AXES[axis])
     axes.set_ylabel(label)
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.5g}"))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.5g}"))
 
 
 if __name__ == "__main__":
