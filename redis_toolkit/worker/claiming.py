@@ -105,7 +105,7 @@ class Claims:
         self._bulks = [_bulk(key) for key in self._keys]
         self._pops: dict[tuple[int, int], bytes] = {}
         self._waits: dict[tuple[int, float], bytes] = {}
-        self._recent: dict[int, _Recent] = {}
+        self._recent = {number: _Recent(1) for number in range(len(lists)) if len(lists) <= FEW}
         self._begin = 0
         self._cursor = 0
         self._window = WINDOW
@@ -160,13 +160,14 @@ class Claims:
             replies: its replies in order, refusals of the server among them as exceptions. There may be
                 fewer than asked for, when the connection was lost.
         """
-        place, claimed = 0, []
+        place, claimed, aside = 0, [], len(self._aside)
         for number, reply in zip(this.checked, replies, strict=False):
             self._check(number, reply)
             place += 1
         if self._suspicion is not None:
             if len(replies) == this.replies:
-                self.failure, self._suspicion = (None if self.refused else self._suspicion), None
+                found = len(self._aside) > aside
+                self.failure, self._suspicion = (None if found else self._suspicion), None
             return []
         if this.waits and place < len(replies):
             reply = replies[place]
@@ -187,6 +188,8 @@ class Claims:
                 hits += looked < this.window
             if looked >= this.window or reply:
                 self._note(number, count, len(reply) if isinstance(reply, list) else 0)
+        if len(self._aside) > aside:
+            self._suspicion = None  # the sweep has found the list to blame
         if this.window:
             self._resize(hits * 32 >= this.window)
         if len(claimed) <= this.waits:

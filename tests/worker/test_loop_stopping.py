@@ -177,7 +177,7 @@ def test_what_is_lost_while_all_places_are_taken_is_noticed(
     [engine] = app._service._node._engines  # type: ignore[union-attr]
     asked = pool.submit(client.request, "slow", 1, timeout=120)
     holds(gate, 1)
-    link = engine._claims if lost == "claims" else engine._replies
+    link = (engine._claim_link if lost == "claims" else engine._reply_link)._link
     assert link is not None
     host = link._transport.get_extra_info("sockname") if link._transport else None
     [address] = [
