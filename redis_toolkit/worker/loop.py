@@ -72,6 +72,7 @@ class RequestLoop:
         self._reply_link = KeptLink(connections, cap, self._opened_for_replies, self._log)
         self._claim_id: int | None = None
         self._claiming = False
+        self._round: Round | None = None
         self._replies: list[Any] = []
         self._draining: int | None = None
         self._ended = False
@@ -165,11 +166,13 @@ class RequestLoop:
         if self._watchdog is not None:
             self._watchdog.cancel()
         self._watchdog = loop.call_later(block + MARGIN, link.close)
-        self._replies = []
+        self._round, self._replies = this, []
         link.send([this.packet], [partial(self._replied, this)] * this.replies)
 
     def _replied(self, this: Round, reply: Any) -> None:
         """Take one reply of a round; the last one, or the loss of the connection, ends the round."""
+        if self._round is not this:  # it has failed: this is one more word about that
+            return
         replies = self._replies
         if isinstance(reply, Exception):
             link = self._claim_link.link
@@ -195,10 +198,10 @@ class RequestLoop:
             self._drain(len(claimed))
 
     def _claim_failed(self, this: Round, failure: Failed) -> None:
-        """Begin what had been popped before the connection was lost; the rest of its replies say the same."""
-        if self._claiming:
-            self._claimed(this)
-            self._claiming = False
+        """Begin what had been popped before the connection was lost."""
+        self._round = None
+        self._claimed(this)
+        self._claiming = False
         self._claim_link.fail(failure)
 
     def _claim_again(self) -> None:
