@@ -75,7 +75,7 @@ class AsyncLink(asyncio.Protocol):
             raise
         return protocol
 
-    def send(self, commands: Sequence[Command], receivers: Sequence[Receiver]) -> None:
+    def send(self, commands: Sequence[Command | bytes], receivers: Sequence[Receiver]) -> None:
         """Send commands, one receiver for each, with everything else of this turn of the loop."""
         if self.lost is not None:
             for receiver in receivers:

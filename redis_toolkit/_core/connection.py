@@ -47,9 +47,11 @@ def new_reader() -> Any:
     return hiredis.Reader(notEnoughData=NOTHING, replyError=DefaultParser.parse_error)
 
 
-def packed(commands: Sequence[Command]) -> bytes:
-    """Return commands as the bytes that are sent."""
-    return b"".join([hiredis.pack_command(_plain(command)) for command in commands])
+def packed(commands: Sequence[Command | bytes]) -> bytes:
+    """Return commands as the bytes that are sent. Some may be given as such."""
+    return b"".join(
+        [command if type(command) is bytes else hiredis.pack_command(_plain(command)) for command in commands]  # type: ignore[arg-type]
+    )
 
 
 def _plain(command: Command) -> tuple[Any, ...]:
@@ -99,7 +101,7 @@ class Link:
         except (redis.RedisError, OSError):
             return False
 
-    def send(self, commands: Sequence[Command], deadline: float | None = None) -> None:
+    def send(self, commands: Sequence[Command | bytes], deadline: float | None = None) -> None:
         """Send commands as one packet, by a deadline (monotonic seconds) or within `SEND_TIMEOUT`.
 
         Raises:

@@ -15,6 +15,7 @@ import time
 import traceback
 from typing import Any
 
+from redis_toolkit import keys
 from redis_toolkit.codecs import start_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
 from redis_toolkit.message import Message
@@ -24,11 +25,14 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.heartbeat import ServerClock
 
-__all__ = ["Answerer", "Delivery"]
+__all__ = ["QUICK", "Answerer", "Delivery"]
 
 logger = logging.getLogger("redis_toolkit")
 
-
+QUICK = 0.001
+"""Seconds up to which one request counts as quick work."""
+OVERHEAD = 0.00002
+"""Seconds that a request takes at least, besides its handler."""
 Delivery = tuple[str, bytes]
 """Where a reply goes, and its body."""
 
@@ -58,11 +62,15 @@ class Answerer:
         self._counters = counters
         self._send_tracebacks = send_tracebacks
 
-    def batch(self, seconds: float, quick: float, most: int) -> int:
-        """Return how many more requests fit into ``seconds`` of quick work; 0 when it is not quick."""
-        if self.expected is None or self.expected > quick:
-            return 0
-        return min(int(seconds / max(self.expected, 1e-6)), most)
+    def price(self) -> float | None:
+        """Return the seconds that one more request of quick work takes in all; None when it is not quick."""
+        expected = self.expected
+        return None if expected is None or expected > QUICK else max(expected, OVERHEAD)
+
+    def refuse(self, item: bytes, error: BaseException) -> Delivery | None:
+        """Answer a request with an error, instead of the handler."""
+        request = self._read(item)
+        return self._failed(request, error) if isinstance(request, IncomingRequest) else request
 
     def answer(self, item: bytes) -> Delivery | None:
         """Answer a request with a ``def`` handler.
@@ -100,6 +108,12 @@ class Answerer:
             return self._failed(request, error)
         end_fork(pid)
         return self._succeeded(request, result)
+
+    def set_aside(self, why: Exception) -> None:
+        """Log that the list of these requests cannot be read; it is tried once a second from now on."""
+        logger.warning(
+            "requests on %r wait: the list %r is not usable: %s", self.name, keys.requests(self.name), why
+        )
 
     def _read(self, item: bytes) -> IncomingRequest | Delivery | None:
         """Return the request; or the reply to one that cannot be read; or None to drop it."""

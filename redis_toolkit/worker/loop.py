@@ -2,13 +2,14 @@
 
 Rules:
 
-- One blocking claim at a time, for as many requests as there are free places. It is sent again as soon
-  as it is answered and a place is free; while all are taken nothing is claimed.
-- Claims and replies have a connection each, as a reply behind a blocking claim would wait for it.
-  Replies of one turn of the loop leave in one write.
-- A reply whose connection was lost is sent again on the next: that does no harm.
+- One round of claims at a time (see ``claiming.py``), for as many requests as there are free places. The
+  next is sent as soon as it is answered and a place is free; while all are taken nothing is claimed.
+- Claims and replies have a connection each, as a reply behind a blocking claim would wait for it. When
+  one is lost, the other goes on.
+- Replies of one turn of the loop leave in one write. Those whose connection was lost are sent again on
+  the next: that does no harm.
 - Stopping: claims end, running tasks get the grace period, and those that are left are cancelled; their
-  callers get the error.
+  callers get the error. Until then replies are sent again as always.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ from typing import Any
 
 from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, pause, reconnecting_async, sort
+from redis_toolkit._core.recovery import Failed, Fate, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import Answerer, Delivery
+from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.kept_link import KeptLink
 
 __all__ = ["RequestLoop"]
 
 logger = logging.getLogger("redis_toolkit")
 
-BATCH = 100
-"""Requests that are claimed at once at most."""
-CONNECT_SECONDS = 5.0
 MARGIN = 5.0
 """Seconds beyond its block after which the connection of a claim counts as dead."""
+REFUSED_SECONDS = 1.0
+"""Seconds until claims are tried again when the server refuses the command itself."""
+LAST_SECONDS = 2.0
+"""Seconds that the last replies get at least to reach the server."""
 
 
 class RequestLoop:
@@ -59,25 +62,24 @@ class RequestLoop:
         settings: Settings,
         counters: Counters,
     ) -> None:
-        self._answerers = {key.encode("utf-8"): answerer for key, answerer in answerers.items()}
-        self._keys = list(answerers)
-        self._hot = self._keys[0]
+        self._answerers = list(answerers.values())
+        self._claims = Claims(list(answerers), lambda _: 1.0, waiting_price=1.0)
         self._concurrency = concurrency
-        self._connections = connections
         self._settings = settings
         self._counters = counters
-        self._claims: AsyncLink | None = None
-        self._replies: AsyncLink | None = None
+        cap = settings.reconnect_cap
+        self._claim_link = KeptLink(connections, cap, self._opened_for_claims, self._log)
+        self._reply_link = KeptLink(connections, cap, self._opened_for_replies, self._log)
         self._claim_id: int | None = None
         self._claiming = False
+        self._round: Round | None = None
+        self._replies: list[Any] = []
         self._draining: int | None = None
         self._ended = False
-        self._failures = 0
-        self._lost: asyncio.Event | None = None
         self._watchdog: asyncio.TimerHandle | None = None
-        self._keeper: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._unsent: list[Delivery] = []
+        self._ready: list[Delivery] = []
+        self._owed = 0
 
     async def start(self) -> None:
         """Connect and begin to claim.
@@ -85,12 +87,12 @@ class RequestLoop:
         Raises:
             RedisToolkitError: the server cannot be reached.
         """
-        self._lost = asyncio.Event()
         try:
-            await self._connect()
+            await self._reply_link.start()
+            await self._claim_link.start()
         except Failed as failure:
+            await self._reply_link.stop()
             raise failure.error from failure.__cause__
-        self._keeper = asyncio.create_task(self._keep(), name="rt-request-loop")
 
     async def stop(self, deadline: float, waiting: int) -> bool:
         """Stop claiming and let what was claimed be answered; as in the thread engine.
@@ -103,7 +105,7 @@ class RequestLoop:
             Whether every handler ended in time.
         """
         self._draining = waiting
-        while not self._ended and time.monotonic() < deadline and self._claims is not None:
+        while not self._ended and time.monotonic() < deadline and self._claim_link.link is not None:
             if not waiting and not self._claiming:
                 break
             self._unblock()
@@ -117,137 +119,110 @@ class RequestLoop:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=1.0)
-        await self._close()
+        await self._close(deadline)
         return not late
 
-    # -- connections ------------------------------------------------------------------------------
-
-    async def _keep(self) -> None:
-        """Claim; after each loss of the connections, connect again until stopped."""
-        assert self._lost is not None
-        while not self._ended:
-            self._claim()
-            await self._lost.wait()
-            await asyncio.sleep(pause(self._failures, self._settings.reconnect_cap) if self._failures else 0)
-            self._failures += 1
-            if not self._ended:
-                again = reconnecting_async(self._settings.reconnect_cap, lambda: self._ended, self._log)
-                try:
-                    await again(self._connect)
-                except Failed:
-                    return
-
-    async def _connect(self) -> None:
-        assert self._lost is not None
-        await self._drop_links()
-        deadline = time.monotonic() + CONNECT_SECONDS
-        claims = await AsyncLink.open(self._connections, deadline)
-        try:
-            self._replies = await AsyncLink.open(self._connections, deadline)
-        except BaseException:
-            claims.close()
-            raise
-        self._claims = claims  # not before: a handler that ends meanwhile would claim on it
-        self._claiming = False
-        self._lost.clear()
-        self._claims.send([("CLIENT", "ID")], [self._identified])
-        unsent, self._unsent = self._unsent, []
-        for delivery in unsent:
-            self._deliver(delivery)
-
-    async def _close(self) -> None:
+    async def _close(self, deadline: float) -> None:
         """Wait until the last replies have been taken by the server, and close."""
-        if self._replies is not None and self._replies.lost is None:
-            done = asyncio.get_running_loop().create_future()
-            self._replies.send([("PING",)], [partial(_settle, done)])
-            await asyncio.wait([done], timeout=2.0)
-        if self._unsent:
-            self._counters.add("undelivered", len(self._unsent))
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-        await self._drop_links()
-
-    async def _drop_links(self) -> None:
+        await self._claim_link.stop()  # what its last round had popped is answered now
+        deadline = max(deadline, time.monotonic() + LAST_SECONDS)
+        while self._owed and time.monotonic() < deadline:
+            self._send_replies()
+            await asyncio.sleep(0.005)
         if self._watchdog is not None:
             self._watchdog.cancel()
-        for link in (self._claims, self._replies):
-            if link is not None:
-                await link.aclose()
+        if self._owed:
+            self._counters.add("undelivered", self._owed)
+        await self._reply_link.stop()
+
+    # -- claims -----------------------------------------------------------------------------------
+
+    def _opened_for_claims(self, link: AsyncLink) -> None:
+        self._claiming = False
+        link.send([("CLIENT", "ID")], [self._identified])
+        self._claim()
 
     def _identified(self, reply: Any) -> None:
         self._claim_id = reply if isinstance(reply, int) else None
 
-    def _fail(self, failure: Failed) -> None:
-        assert self._lost is not None
-        if not self._lost.is_set():
-            self._lost.set()
-            if not self._ended:
-                self._log(failure)
-
-    # -- claims -----------------------------------------------------------------------------------
-
     def _claim(self) -> None:
         """Claim as many requests as there are free places, if no claim is under way."""
-        link, free = self._claims, self._concurrency - len(self._running)
-        if self._claiming or self._ended or free <= 0 or link is None:
+        free = self._concurrency - len(self._running)
+        if self._claiming or self._ended or free <= 0:
             return
-        if link.lost is not None:  # while all places were taken, and nobody asked it for anything
-            self._fail(link.lost)
+        link = self._claim_link.link
+        if link is None:
             return
         self._claiming = True
-        block = self._settings.block if self._draining is None else 0.01
+        draining = self._draining is not None
+        block = self._settings.block if not draining else 0.01
+        this = self._claims.next(free, block, wait=draining)
+        loop = asyncio.get_running_loop()
+        if not this.replies:
+            if draining:
+                self._ended = True
+            loop.call_later(this.pause, self._claim_again)
+            return
         if self._watchdog is not None:
             self._watchdog.cancel()
-        self._watchdog = asyncio.get_running_loop().call_later(block + MARGIN, link.close)
-        commands: list[Command] = [serving.claim(self._keys, block)]
-        if free > 1:
-            commands.append(serving.claim_backlog(self._hot, min(free - 1, BATCH)))
-            link.send(commands, [partial(self._popped, last=False), partial(self._popped_backlog, self._hot)])
-        else:
-            link.send(commands, [partial(self._popped, last=True)])
+        self._watchdog = loop.call_later(block + MARGIN, link.close)
+        self._round, self._replies = this, []
+        link.send([this.packet], [partial(self._replied, this)] * this.replies)
 
-    def _popped(self, reply: Any, *, last: bool) -> None:
-        if isinstance(reply, Exception):
-            self._claim_failed(reply)
+    def _replied(self, this: Round, reply: Any) -> None:
+        """Take one reply of a round; the last one, or the loss of the connection, ends the round."""
+        if self._round is not this:  # it has failed: this is one more word about that
             return
-        if reply:
-            key, body = reply
-            self._hot = key.decode("utf-8")
-            self._begin(key, body)
-            if len(self._keys) > 1:
-                self._keys.append(self._keys.pop(0))
-        self._drain(len(reply[1:]) if reply else 0)
-        if last:
-            self._claim_again()
+        replies = self._replies
+        if isinstance(reply, Exception):
+            link = self._claim_link.link
+            if not isinstance(reply, Failed):
+                reply = sort(reply, sent=True, where=link.where if link is not None else "the server")
+            if reply.fate is not Fate.REFUSED:
+                self._claim_failed(this, reply)
+                return
+        replies.append(reply)
+        if len(replies) == this.replies:
+            self._claimed(this)
+            self._claim_link.worked()
+            if self._claiming:
+                self._claim_again()
 
-    def _popped_backlog(self, key: str, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            self._claim_failed(reply)
-            return
-        if reply:
-            name = key.encode("utf-8")
-            for body in reply:
-                self._begin(name, body)
-            self._drain(len(reply))
-        self._claim_again()
+    def _claimed(self, this: Round) -> None:
+        claimed = self._claims.take(this, self._replies)
+        for number, body in claimed:
+            self._begin(self._answerers[number], body)
+        if self._claims.refused or self._claims.failure:
+            self._refused()
+        if this.waits and not self._claims.examining:
+            self._drain(len(claimed))
+
+    def _claim_failed(self, this: Round, failure: Failed) -> None:
+        """Begin what had been popped before the connection was lost."""
+        self._round = None
+        self._claimed(this)
+        self._claiming = False
+        self._claim_link.fail(failure)
 
     def _claim_again(self) -> None:
         self._claiming = False
-        self._failures = 0
         if self._watchdog is not None:
             self._watchdog.cancel()
         self._claim()
 
-    def _claim_failed(self, error: Exception) -> None:
-        link = self._claims
-        failure = error if isinstance(error, Failed) else None
-        if failure is None:
-            failure = sort(error, sent=True, where=link.where if link is not None else "the server")
-        if link is not None:
-            link.close(failure)
-        self._claiming = False
-        self._fail(failure)
+    def _refused(self) -> None:
+        """Say which lists the server refuses; wait when it refuses the command itself."""
+        claims = self._claims
+        for number, why in claims.refused:
+            self._answerers[number].set_aside(why)
+        claims.refused.clear()
+        failure, claims.failure = claims.failure, None
+        if isinstance(failure, Failed):
+            self._log(failure)
+            self._ended = self._ended or self._draining is not None
+            if self._claiming:
+                self._claiming = False
+                asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._claim)
 
     def _drain(self, claimed: int) -> None:
         """While stopping: an empty claim, or as many as waited, is the end."""
@@ -258,50 +233,64 @@ class RequestLoop:
 
     def _unblock(self) -> None:
         """Wake a claim that blocks; without the right to, it ends with its slice."""
-        if self._claiming and self._claim_id is not None and self._replies is not None:
-            self._replies.send([("CLIENT", "UNBLOCK", self._claim_id)], [_ignore])
+        link = self._reply_link.link
+        if self._claiming and self._claim_id is not None and link is not None:
+            link.send([("CLIENT", "UNBLOCK", self._claim_id)], [_ignore])
 
     # -- handlers and replies ---------------------------------------------------------------------
 
-    def _begin(self, key: bytes, body: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(self._answerers[key], body))
+    def _begin(self, answerer: Answerer, body: bytes) -> None:
+        if self._ended and self._draining is not None:  # the round was under way when the time was up
+            delivery = answerer.refuse(body, asyncio.CancelledError("the worker stopped before it began"))
+            self._deliver(delivery)
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(answerer, body))
         self._running.add(task)
         task.add_done_callback(self._finished)
 
     async def _serve(self, answerer: Answerer, body: bytes) -> None:
-        delivery = await answerer.answer_async(body)
-        if delivery is not None:
-            self._deliver(delivery)
+        self._deliver(await answerer.answer_async(body))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not self._claiming:
             self._claim()
 
-    def _deliver(self, delivery: Delivery) -> None:
-        link = self._replies
-        if link is None or link.lost is not None:
-            self._unsent.append(delivery)
-            if link is not None and link.lost is not None:
-                self._fail(link.lost)
-        else:
-            link.send(serving.push_reply(*delivery), (partial(self._delivered, delivery), _ignore))
+    def _deliver(self, delivery: Delivery | None) -> None:
+        if delivery is None:
+            return
+        self._owed += 1
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._send_replies)
+        self._ready.append(delivery)
 
-    def _delivered(self, delivery: Delivery, reply: Any) -> None:
+    def _opened_for_replies(self, _link: AsyncLink) -> None:
+        self._send_replies()
+
+    def _send_replies(self) -> None:
+        link = self._reply_link.link
+        if link is None or not self._ready:
+            return
+        ready, self._ready = self._ready, []
+        for push, expire in serving.push_replies(ready):
+            link.send((push, expire), (partial(self._delivered, push), _ignore))
+
+    def _delivered(self, push: Any, reply: Any) -> None:
+        _, reply_to, *bodies = push
         if isinstance(reply, Failed):
-            self._unsent.append(delivery)
-            self._fail(reply)
-        elif isinstance(reply, Exception):
-            self._counters.add("undelivered")
-            logger.warning("a reply was refused by the server: %s", reply)
+            self._ready += [(reply_to, body) for body in bodies]
+            self._reply_link.fail(reply)
+            return
+        self._owed -= len(bodies)
+        if isinstance(reply, Exception):
+            self._counters.add("undelivered", len(bodies))
+            logger.warning("%d replies were refused by the server: %s", len(bodies), reply)
+        else:
+            self._reply_link.worked()
 
     def _log(self, failure: Failed) -> None:
-        logger.warning("claiming requests is interrupted, trying again: %s", failure)
-
-
-def _settle(done: asyncio.Future[None], _reply: Any) -> None:
-    if not done.done():
-        done.set_result(None)
+        if not self._ended:
+            logger.warning("claiming requests is interrupted, trying again: %s", failure)
 
 
 def _ignore(_reply: Any) -> None:

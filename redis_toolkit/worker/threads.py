@@ -25,27 +25,31 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis_toolkit._core.connection import Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
 from redis_toolkit._core.recovery import Failed, Fate, pause, sort
 from redis_toolkit.settings import Settings
-from redis_toolkit.worker.answering import Answerer
+from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
+from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
 
 __all__ = ["RequestThreads"]
 
 logger = logging.getLogger("redis_toolkit")
 
-QUICK = 0.001
-"""Seconds up to which one request counts as quick work."""
 BATCH_SECONDS = 0.010
 """Seconds of quick work that are claimed at once."""
-BATCH = 100
-"""Requests that are claimed at once at most."""
+REFUSED_SECONDS = 1.0
+"""Seconds until claims are tried again when the server refuses the command itself."""
 READ_TIMEOUT = 5.0
 """Seconds that a reply of the server may take beyond the time it was asked to wait."""
+
+
+Claimed = tuple[Answerer, bytes]
+"""A request as it stood in its list, and who answers it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -55,8 +59,8 @@ class _Worker:
     number: int
     link: Link | None = None
     link_id: int | None = None
-    batch: deque[tuple[str, bytes]] = field(default_factory=deque)
-    replies: list[Command] = field(default_factory=list)
+    batch: deque[Claimed] = field(default_factory=deque)
+    replies: list[Delivery] = field(default_factory=list)
     busy_since: float | None = None
     failures: int = 0
 
@@ -80,16 +84,14 @@ class RequestThreads:
         settings: Settings,
         counters: Counters,
     ) -> None:
-        self._answerers = dict(answerers)
-        self._by_key = {key.encode("utf-8"): key for key in answerers}
-        self._keys = list(answerers)
-        self._hot = self._keys[0]
+        self._answerers = list(answerers.values())
+        self._claims = Claims(list(answerers), lambda number: self._answerers[number].price())
         self._connections = connections
         self._settings = settings
         self._counters = counters
         self._turn = threading.Condition()
         self._leader: _Worker | None = None
-        self._orphans: deque[tuple[str, bytes]] = deque()
+        self._orphans: deque[Claimed] = deque()
         self._active = threading.Event()
         self._watched = False
         self._draining: int | None = None
@@ -186,55 +188,70 @@ class RequestThreads:
             return
         if me.link is None:
             self._connect(me)
-        link = me.link
-        assert link is not None
-        block = self._settings.block if self._draining is None else 0.01
-        more = self._answerers[self._hot].batch(BATCH_SECONDS, QUICK, BATCH)
-        claims = [serving.claim(self._keys, block)]
-        if more:
-            claims.append(serving.claim_backlog(self._hot, more))
-        popped, *rest = self._exchange(me, link, claims, block)
-        if popped:
-            key = self._by_key[popped[0]]
-            me.batch.append((key, popped[1]))
-            hot, self._hot = self._hot, key
-            me.batch.extend((hot, body) for body in (rest[0] if rest and rest[0] else ()))
-            if len(self._keys) > 1:
-                self._keys.append(self._keys.pop(0))
-        elif rest and rest[0]:
-            me.batch.extend((self._hot, body) for body in rest[0])
-        self._drain(len(me.batch))
+        assert me.link is not None
+        draining = self._draining is not None
+        block = self._settings.block if not draining else 0.01
+        this = self._claims.next(BATCH_SECONDS, block, wait=draining)
+        if this.replies or me.replies:
+            self._exchange(me, me.link, this, block)
+        if self._claims.refused or self._claims.failure:
+            self._refused(me)
+        if this.pause and not draining:
+            self._stopping.wait(this.pause)
+        if (this.waits or not this.replies) and not self._claims.examining:
+            self._drain(len(me.batch))
 
-    def _exchange(
-        self, me: _Worker, link: Link, claims: list[Command], block: float
-    ) -> list[list[bytes] | None]:
-        """Send replies and claims in one packet; returns what the claims gave."""
-        replies = me.replies
-        link.send([*replies, *claims])
-        refused = [
-            reply for reply in (link.read(READ_TIMEOUT) for _ in replies) if isinstance(reply, Exception)
-        ]
+    def _exchange(self, me: _Worker, link: Link, this: Round | None, block: float = 0) -> None:
+        """Send replies and the commands of a round in one packet; what is claimed goes to the batch."""
+        replies = me.replies[:]
+        pairs = serving.push_replies(replies)
+        commands: list[Command | bytes] = [command for pair in pairs for command in pair]
+        link.send([*commands, this.packet] if this is not None else commands)
+        for push, _ in pairs:
+            pushed, _ = link.read(READ_TIMEOUT), link.read(READ_TIMEOUT)
+            if isinstance(pushed, Exception):
+                self._counters.add("undelivered", len(push) - 2)
+                logger.warning("%d replies were refused by the server: %s", len(push) - 2, pushed)
         with self._turn:
             del me.replies[: len(replies)]
-        if refused:
-            self._counters.add("undelivered", len(refused))
-            logger.warning("%d replies were refused by the server: %s", len(refused), refused[0])
-        claimed = [link.read(block + READ_TIMEOUT) for _ in claims]
-        for reply in claimed:
-            if isinstance(reply, Exception):
-                for other in claimed[1:]:  # a key of another type fails the first, not the second
-                    if isinstance(other, list):
-                        me.batch.extend((self._hot, body) for body in other)
-                link.close()
-                raise sort(reply, sent=True, where=link.where) from reply
-        return claimed
+        if this is not None:
+            self._read_claims(me, link, this, block)
+
+    def _read_claims(self, me: _Worker, link: Link, this: Round, block: float) -> None:
+        got: list[Any] = []
+        try:
+            for _ in range(this.replies):
+                reply = link.read(block + READ_TIMEOUT)
+                if isinstance(reply, Exception):
+                    failure = sort(reply, sent=True, where=link.where)
+                    if failure.fate is not Fate.REFUSED:
+                        link.close()
+                        raise failure from reply
+                    reply = failure
+                got.append(reply)
+        finally:  # what was popped is popped, also when the rest of the replies is lost
+            me.batch.extend(
+                [(self._answerers[number], body) for number, body in self._claims.take(this, got)]
+            )
+
+    def _refused(self, me: _Worker) -> None:
+        """Say which lists the server refuses; wait when it refuses all of them, or the command."""
+        claims = self._claims
+        for number, why in claims.refused:
+            self._answerers[number].set_aside(why)
+        claims.refused.clear()
+        failure, claims.failure = claims.failure, None
+        if isinstance(failure, Failed):
+            self._log(failure)
+            if self._draining is not None and not me.batch:
+                self._drain(0)  # what is refused will not get empty
+            elif not me.batch:
+                self._stopping.wait(REFUSED_SECONDS)
 
     def _run(self, me: _Worker) -> None:
         """Answer the batch: as the leader while it is quick work, else after giving up the lead."""
-        expected = sum(self._answerers[key].expected or QUICK * 2 for key, _ in me.batch)
-        if expected > BATCH_SECONDS or any(
-            (self._answerers[key].expected or 1) > QUICK for key, _ in me.batch
-        ):
+        times = [answerer.expected or QUICK * 2 for answerer, _ in me.batch]
+        if max(times) > QUICK or sum(times) > BATCH_SECONDS:
             with self._turn:  # one of these may take long: nothing that was claimed waits behind it
                 while len(me.batch) > 1:
                     self._orphans.appendleft(me.batch.pop())
@@ -245,17 +262,17 @@ class RequestThreads:
                 self._active.set()
         while True:
             try:
-                key, body = me.batch.popleft()
+                answerer, body = me.batch.popleft()
             except IndexError:
                 break
             try:
-                reply = self._answerers[key].answer(body)
+                reply = answerer.answer(body)
             except Exception:  # one of ours: the thread and the requests behind it go on
-                logger.exception("a request on %r could not be answered", self._answerers[key].name)
+                logger.exception("a request on %r could not be answered", answerer.name)
                 continue
             if reply is not None:
                 with self._turn:
-                    me.replies.extend(serving.push_reply(*reply))
+                    me.replies.append(reply)
         me.busy_since = None
 
     def _flush(self, me: _Worker) -> None:
@@ -265,12 +282,12 @@ class RequestThreads:
                 if me.link is None:
                     self._connect(me)
                 assert me.link is not None
-                self._exchange(me, me.link, [], 0)
+                self._exchange(me, me.link, None)
             except Failed as failure:
                 me.link = None
                 self._log(failure)
                 if self._stopping.wait(0.2):
-                    self._counters.add("undelivered", len(me.replies) // 2)
+                    self._counters.add("undelivered", len(me.replies))
                     return
 
     def _connect(self, me: _Worker) -> None:
@@ -284,13 +301,10 @@ class RequestThreads:
             me.link.close()
             me.link = None
         self._log(failure)
-        refused = 1.0 if failure.fate is Fate.REFUSED else 0.0  # by a wrong key or right: no hurry
-        if refused:  # a list behind one with a foreign value would never be looked at
-            self._keys.append(self._keys.pop(0))
-        if me.failures >= (len(self._keys) if refused else 1) and not me.batch:
-            self._drain(0)  # while stopping: what is refused, or out of reach, will not get empty
+        if me.failures and not me.batch:
+            self._drain(0)  # while stopping: what is out of reach will not get empty
         if not me.batch:
-            self._stopping.wait(max(pause(me.failures, self._settings.reconnect_cap), refused))
+            self._stopping.wait(pause(me.failures, self._settings.reconnect_cap))
         me.failures += 1
 
     # -- stopping ---------------------------------------------------------------------------------
@@ -353,15 +367,15 @@ class RequestThreads:
         if ready:
             self._send_for(ready)
 
-    def _send_for(self, replies: list[Command]) -> None:
+    def _send_for(self, replies: list[Delivery]) -> None:
         """Send the replies of a deposed leader, which is still busy, on a pooled connection."""
         try:
             deadline = time.monotonic() + READ_TIMEOUT
             link = self._connections.acquire(deadline)
-            link.call(replies, deadline)
+            link.call([command for pair in serving.push_replies(replies) for command in pair], deadline)
             self._connections.release(link)
         except Failed as failure:
-            self._counters.add("undelivered", len(replies) // 2)
+            self._counters.add("undelivered", len(replies))
             self._log(failure)
 
     def _log(self, failure: Failed) -> None:

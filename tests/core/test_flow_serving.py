@@ -38,7 +38,10 @@ def test_withdrawing_nothing_asks_for_nothing() -> None:
     assert (flow.steps, flow.result) == ([], 0)
 
 
-def test_the_commands_of_a_claim_and_of_a_reply() -> None:
-    assert serving.claim(["a", "b"], 2.0) == ("BLPOP", "a", "b", 2.0)
-    assert serving.claim_backlog("a", 7) == ("LPOP", "a", 7)
-    assert serving.push_reply("key", b"body") == (("RPUSH", "key", b"body"), ("PEXPIRE", "key", 60_000))
+def test_the_commands_of_a_claim_and_of_replies() -> None:
+    assert serving.claim_backlog(b"a", 7) == ("LPOP", b"a", 7)
+    assert serving.check(b"a") == ("LLEN", b"a")
+    assert serving.push_replies([("key", b"1"), ("other", b"2"), ("key", b"3")]) == [
+        (("RPUSH", "key", b"1", b"3"), ("PEXPIRE", "key", 60_000)),
+        (("RPUSH", "other", b"2"), ("PEXPIRE", "other", 60_000)),
+    ]

@@ -197,7 +197,7 @@ def test_a_handler_sees_the_channel_the_attempt_and_the_glob() -> None:
     assert (seen[1].channel, seen[1].pattern, seen[1].attempt) == ("add", None, 1)
 
 
-def test_how_much_is_claimed_follows_the_measured_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_price_of_a_request_follows_the_measured_durations(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
     def work(seconds: float) -> None:
@@ -206,24 +206,28 @@ def test_how_much_is_claimed_follows_the_measured_durations(monkeypatch: pytest.
 
     monkeypatch.setattr("redis_toolkit.worker.answering.time", SimpleNamespace(perf_counter=lambda: now))
     rig = Rig(work)
-
-    def batch() -> int:
-        return rig.answerer.batch(0.010, 0.001, 100)
-
-    assert rig.answerer.expected is None
-    assert batch() == 0  # nothing is known yet
+    assert rig.answerer.price() is None  # nothing is known yet
     rig.ask(0.0)
-    assert batch() == 100  # never more than the most
+    assert rig.answerer.price() == pytest.approx(0.00002)  # never less than what we take ourselves
     rig.ask(0.0005)
-    assert batch() == 20
+    assert rig.answerer.price() == pytest.approx(0.0005)
     rig.ask(0.02)
     assert rig.answerer.expected == pytest.approx(0.02)  # a longer one counts at once
-    assert batch() == 0
+    assert rig.answerer.price() is None
     rig.ask(0.0)
     assert rig.answerer.expected == pytest.approx(0.016)  # a shorter one a little
     for _ in range(20):
         rig.ask(0.0)
-    assert 10 < batch() <= 100
+    assert rig.answerer.price() is not None
+
+
+def test_a_request_that_is_refused_is_answered_without_the_handler() -> None:
+    ran: list[Any] = []
+    rig = Rig(ran.append)
+    answer = rig.answerer.refuse(item(1), LookupError("closed"))
+    assert answer is not None
+    assert json.loads(answer[1])["error"] == {"type": "LookupError", "message": "closed"}
+    assert ran == []
 
 
 def test_a_parameter_may_be_the_app() -> None:

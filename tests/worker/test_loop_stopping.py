@@ -162,6 +162,76 @@ def test_after_a_lost_claim_it_claims_again(make: Make, client: App, bus: Server
     assert client.request("echo", 3, timeout=60) == 3
 
 
+def cut(bus: Server, link: Any) -> None:
+    """Have the server close one connection."""
+    host, port = link._transport.get_extra_info("sockname")
+    assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)
+
+
+def test_the_loss_of_the_reply_connection_leaves_the_claims_alone(
+    make: Make, client: App, bus: Server
+) -> None:
+    app = make()
+
+    @app.on("echo")
+    async def echo(data: int) -> int:
+        return data
+
+    app.start()
+    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    claims = engine._claim_link._link
+    for number in range(5):
+        cut(bus, engine._reply_link._link)
+        assert client.request("echo", number, timeout=60) == number
+        assert engine._claim_link._link is claims
+
+
+def test_a_reply_connection_lost_while_stopping_loses_no_reply(
+    make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate
+) -> None:
+    app = make()
+
+    @app.on("slow")
+    async def slow(number: int) -> int:
+        await gate.wait()
+        return number
+
+    app.start()
+    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    asked = [pool.submit(client.request, "slow", number, timeout=120) for number in range(5)]
+    holds(gate, 5)
+    stopping = pool.submit(app.stop)
+    eventually(lambda: engine._ended, what="end of the claims")
+    cut(bus, engine._reply_link._link)
+    gate.opened.set()
+    assert [one.result(DEADLINE) for one in asked] == list(range(5))
+    stopping.result(DEADLINE)
+    assert app.counters == {}
+
+
+def test_what_is_popped_after_the_deadline_is_not_begun_and_its_caller_told(
+    make: Make, client: App, bus: Server
+) -> None:
+    app, ran = make(), []
+
+    @app.on("echo")
+    async def echo(data: int) -> None:
+        ran.append(data)
+
+    app.start()
+    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    body = b"0 " + request_body(1, id="x", reply_to=keys.reply("echo", "x"))
+
+    def too_late() -> None:
+        engine._draining, engine._ended = 0, True  # as `stop` says at its deadline
+        engine._begin(engine._answerers[0], body)
+
+    app._service._node._loop.call_soon_threadsafe(too_late)  # type: ignore[union-attr]
+    reply = eventually(lambda: bus.execute("LPOP", keys.reply("echo", "x")), what="the reply")
+    assert "CancelledError" in str(reply)
+    assert ran == []
+
+
 @pytest.mark.parametrize("lost", ["claims", "replies"])
 def test_what_is_lost_while_all_places_are_taken_is_noticed(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate, lost: str
@@ -177,15 +247,9 @@ def test_what_is_lost_while_all_places_are_taken_is_noticed(
     [engine] = app._service._node._engines  # type: ignore[union-attr]
     asked = pool.submit(client.request, "slow", 1, timeout=120)
     holds(gate, 1)
-    link = engine._claims if lost == "claims" else engine._replies
+    link = (engine._claim_link if lost == "claims" else engine._reply_link)._link
     assert link is not None
-    host = link._transport.get_extra_info("sockname") if link._transport else None
-    [address] = [
-        line.split("addr=")[1].split()[0]
-        for line in bus.execute("CLIENT", "LIST").splitlines()
-        if host and f"addr={host[0]}:{host[1]} " in line
-    ]
-    bus.execute("CLIENT", "KILL", "ADDR", address)
+    cut(bus, link)
     eventually(lambda: link.lost, what="notice of the cut")
     gate.opened.set()
     assert asked.result(DEADLINE) == 1

@@ -4,9 +4,9 @@ Rules:
 
 - A process says that it serves a channel by a ZSET entry with a lease and by a subscription; it takes
   the entry back when it stops, and a supervisor does so for a dead worker.
-- A claim is one blocking pop on all lists of a source, followed by a non-blocking one on the list
-  where work was found last: a backlog is taken in one round trip, and one waiting request wakes one
-  process.
+- A claim is one blocking pop on all lists of a source, then non-blocking ones on those where work was
+  found of late, or these alone: a backlog is taken in one round trip, and one waiting request wakes one
+  process. Which lists, and how many requests, `worker/claiming.py` says.
 - Replies are pushed outside any script, as they are in the caller's slot, with a TTL of 60 s. Pushing
   one twice does no harm: the caller takes the first with its id.
 """
@@ -19,7 +19,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.scripts import SERVE, WITHDRAW
 
-__all__ = ["beat", "claim", "claim_backlog", "push_reply", "withdraw"]
+__all__ = ["beat", "check", "claim_backlog", "push_replies", "withdraw"]
 
 REPLY_TTL_MS = 60_000
 
@@ -43,16 +43,25 @@ def withdraw(process: str, names: Sequence[str]) -> Flow[int]:
     return sum(int(reply) for reply in replies)
 
 
-def claim(lists: Sequence[str], block_s: float) -> Command:
-    """Return the command that waits for one request on any of these lists (``BLPOP``)."""
-    return ("BLPOP", *lists, block_s)
-
-
-def claim_backlog(list_key: str, count: int) -> Command:
-    """Return the command that takes up to ``count`` more without waiting (``LPOP key count``)."""
+def claim_backlog(list_key: bytes, count: int) -> Command:
+    """Return the command that takes up to ``count`` without waiting (``LPOP key count``)."""
     return ("LPOP", list_key, count)
 
 
-def push_reply(reply_to: str, body: bytes) -> tuple[Command, Command]:
-    """Return the commands that deliver a reply (``RPUSH``, ``PEXPIRE``)."""
-    return ("RPUSH", reply_to, body), ("PEXPIRE", reply_to, REPLY_TTL_MS)
+def check(list_key: bytes) -> Command:
+    """Return the command that shows whether the server lets a list be used (``LLEN``)."""
+    return ("LLEN", list_key)
+
+
+def push_replies(replies: Sequence[tuple[str, bytes]]) -> list[tuple[Command, Command]]:
+    """Return the commands that deliver replies, a pair (``RPUSH``, ``PEXPIRE``) for each address.
+
+    Args:
+        replies: address and body of each. What goes to one address is pushed at once, in this order.
+    """
+    bodies: dict[str, list[bytes]] = {}
+    for reply_to, body in replies:
+        bodies.setdefault(reply_to, []).append(body)
+    return [
+        (("RPUSH", reply_to, *some), ("PEXPIRE", reply_to, REPLY_TTL_MS)) for reply_to, some in bodies.items()
+    ]
