@@ -83,26 +83,42 @@ class AsyncDriver:
             deadline = step.deadline.begin(now)
         else:
             deadline = now + self._settings.command_timeout
-        return await self._patiently(step, deadline)
+        hub = self._hubs.get(asyncio.get_running_loop())
+        first: Failed | None = None
+        if hub is not None and hub.is_ready():
+            try:
+                if isinstance(step, Exchange):
+                    outcome = await hub.exchange(step.request, deadline)
+                    return outcome if outcome is REFUSED else step.read(outcome)
+                return await _call(hub, step, deadline)
+            except Failed as failure:
+                first = failure
+        return await self._patiently(step, deadline, first)
 
-    async def _patiently(self, step: Call | Exchange, deadline: float) -> Any:
-        """Try once; where that is safe, try again until the deadline, if the server was ever there."""
+    async def _patiently(self, step: Call | Exchange, deadline: float, first: Failed | None) -> Any:
+        """Try, if nothing was tried yet; where that is safe, try again until the deadline.
+
+        It is tried once only if the server was never there.
+        """
         repeatable = isinstance(step, Call) and step.repeatable
+
+        async def once() -> Any:
+            hub = await self._connected(deadline)
+            if isinstance(step, Call):
+                return await _call(hub, step, deadline)
+            outcome = await hub.exchange(step.request, deadline)
+            return outcome if outcome is REFUSED else step.read(outcome)
+
         try:
             try:
-                hub = self._hubs.get(asyncio.get_running_loop())
-                if hub is None or not hub.is_ready():
-                    hub = await self._connected(deadline)
-                return await _once(hub, step, deadline)
+                if first is None:
+                    return await once()
+                raise first
             except Failed as failure:
                 passing = failure.fate is Fate.NOT_EXECUTED or (repeatable and failure.fate is Fate.UNKNOWN)
                 if not passing or not self._connections.reached or time.monotonic() >= deadline:
                     raise
-
-            async def again() -> Any:
-                return await _once(await self._connected(deadline), step, deadline)
-
-            return await retrying_async(deadline, repeatable=repeatable)(again)
+            return await retrying_async(deadline, repeatable=repeatable)(once)
         except Failed as failure:
             # A copy: all who waited on a lost connection share the failure, and each adds a traceback.
             raise copy.copy(failure.error) from failure.__cause__
@@ -135,11 +151,8 @@ class AsyncDriver:
         return results
 
 
-async def _once(hub: AsyncHub, step: Call | Exchange, deadline: float) -> Any:
-    """Carry out one step on connections that are there."""
-    if isinstance(step, Exchange):
-        outcome = await hub.exchange(step.request, deadline)
-        return outcome if outcome is REFUSED else step.read(outcome)
+async def _call(hub: AsyncHub, step: Call, deadline: float) -> list[Any]:
+    """Carry out a call on connections that are there."""
     replies = await hub.call([by_sha(command) for command in step.commands], deadline)
     for reply in replies:
         if isinstance(reply, Exception):

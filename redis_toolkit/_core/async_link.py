@@ -38,7 +38,7 @@ SILENCE = 3.0
 timeout of one caller must not cut off the others."""
 WRITE_BYTES = 16 * 1024
 """Bytes that are written without waiting for the end of the turn."""
-_pack = hiredis.pack_command
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 class AsyncLink(asyncio.Protocol):
