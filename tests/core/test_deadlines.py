@@ -42,12 +42,13 @@ def test_ten_thousand_that_end_in_time_leave_one_timer_and_nothing_alive() -> No
         deadlines = Deadlines(loop)
         payload = type("Payload", (), {})()
         alive = weakref.ref(payload)
-        for _ in range(10_000):
-            done = loop.create_future()
+        asked = [loop.create_future() for _ in range(10_000)]
+        for done in asked:
             done.set_result(payload)
             deadlines.add(done, time.monotonic() + 600)
-            deadlines.discard(done)
-        del done, payload
+        while asked:
+            deadlines.discard(asked.pop())
+        done = payload = None
         gc.collect()
         assert alive() is None
         assert len(deadlines) == 0
