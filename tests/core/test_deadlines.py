@@ -18,6 +18,17 @@ def timers(loop: Any) -> int:
     return sum(not handle.cancelled() for handle in loop._scheduled)
 
 
+def end_in_time(deadlines: Deadlines, loop: asyncio.AbstractEventLoop, count: int) -> weakref.ref[Any]:
+    """Have futures end before their deadlines; return a reference to what they ended with."""
+    payload = type("Payload", (), {})()
+    for _ in range(count):
+        done = loop.create_future()
+        done.set_result(payload)
+        deadlines.add(done, time.monotonic() + 600)
+        deadlines.discard(done)
+    return weakref.ref(payload)
+
+
 def test_each_ends_at_its_own_deadline_and_not_before() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -40,15 +51,7 @@ def test_ten_thousand_that_end_in_time_leave_one_timer_and_nothing_alive() -> No
     async def main() -> None:
         loop = asyncio.get_running_loop()
         deadlines = Deadlines(loop)
-        payload = type("Payload", (), {})()
-        alive = weakref.ref(payload)
-        asked = [loop.create_future() for _ in range(10_000)]
-        for done in asked:
-            done.set_result(payload)
-            deadlines.add(done, time.monotonic() + 600)
-        while asked:
-            deadlines.discard(asked.pop())
-        done = payload = None
+        alive = end_in_time(deadlines, loop, 10_000)
         gc.collect()
         assert alive() is None
         assert len(deadlines) == 0
