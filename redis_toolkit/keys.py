@@ -10,6 +10,8 @@ Rules:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["WITHOUT_TTL", "inbox", "is_reply_key", "patterns", "reply", "requests", "serve", "servers"]
 
 WITHOUT_TTL: frozenset[str] = frozenset()
@@ -18,6 +20,7 @@ WITHOUT_TTL: frozenset[str] = frozenset()
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
+@lru_cache(4096)
 def _tag(name: str) -> str:
     return "{" + name.translate(_ESCAPES) + "}"
 

@@ -2,17 +2,21 @@
 
 Rules:
 
-- It is connected by the same code as every other connection (`Connections.dedicated`, in a thread of
-  the loop's executor); its socket then moves to the loop. TLS and logins are handled in one place.
-- Everything that is sent in one turn of the loop leaves in one write.
+- It is connected by the same code as every other connection (`opening.py`); its socket then moves to the
+  loop. TLS and logins are handled in one place.
+- What is sent in one turn of the loop leaves in one write, or in several when it is much: the server works
+  on the first part while the rest is still being made.
 - Each command has one receiver, which is called with its reply, with an error reply, or with `Failed`
   when the connection is lost. Receivers run inside the read and must not block or raise.
+- A lost connection says "outcome unknown" of what was handed to the transport, and "not executed" of what
+  was not: that may be sent again.
 - No task and no future per message: callers make a future where they need one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,9 +24,11 @@ from typing import Any, cast
 
 import hiredis
 
-from redis_toolkit._core.connection import NOTHING, Connections, new_reader, packed
+from redis_toolkit._core.connection import NOTHING, Connections, new_reader
 from redis_toolkit._core.flow import Command
+from redis_toolkit._core.opening import open_link
 from redis_toolkit._core.recovery import Failed, sort
+from redis_toolkit._core.tls_transport import TlsTransport
 
 __all__ = ["AsyncLink", "Receiver"]
 
@@ -30,6 +36,9 @@ Receiver = Callable[[Any], None]
 SILENCE = 3.0
 """Seconds without a byte, while replies are owed, after which a connection may count as dead. The short
 timeout of one caller must not cut off the others."""
+WRITE_BYTES = 16 * 1024
+"""Bytes that are written without waiting for the end of the turn."""
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 class AsyncLink(asyncio.Protocol):
@@ -47,10 +56,15 @@ class AsyncLink(asyncio.Protocol):
         self._reader = new_reader()
         self._receivers: deque[Receiver] = deque()
         self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._unsent = 0
+        self._flushing = False
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._gone = asyncio.Event()
         self._owing_since = 0.0
+        self._left = 0
+        self.paused = False
         self.lost: Failed | None = None
 
     @classmethod
@@ -61,65 +75,110 @@ class AsyncLink(asyncio.Protocol):
             Failed: not reached, or not let in.
         """
         loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(None, connections.dedicated, deadline)
-        try:
-            link = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_late)
-            raise
+        link = await open_link(connections, deadline)
         sock = link.detach()
+        protocol = cls(link.where, loop)
         try:
-            _, protocol = await loop.create_connection(lambda: cls(link.where, loop), sock=sock)
+            if isinstance(sock, ssl.SSLSocket):
+                TlsTransport(loop, sock, protocol)
+            else:
+                await loop.create_connection(lambda: protocol, sock=sock)
         except BaseException:
             sock.close()
             raise
         return protocol
 
     def send(self, commands: Sequence[Command | bytes], receivers: Sequence[Receiver]) -> None:
-        """Send commands, one receiver for each, with everything else of this turn of the loop."""
+        """Send commands with what else is sent in this turn of the loop.
+
+        Args:
+            commands: what to send; some may be given as the bytes of several.
+            receivers: one for each reply, in order.
+        """
         if self.lost is not None:
+            failure = self._not_sent()
             for receiver in receivers:
-                receiver(self.lost)
+                receiver(failure)
             return
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        if not self._receivers:
-            self._owing_since = self._loop.time()
-        self._out.append(packed(commands))
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._end_turn)
+        for command in commands:
+            packet = command if isinstance(command, bytes) else _pack(command)
+            self._out.append(packet)
+            self._out_bytes += len(packet)
         self._receivers.extend(receivers)
+        self._unsent += len(receivers)
+        if self._out_bytes >= WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was sent to the transport now; while the peer takes nothing it is kept here."""
+        if not self._out or self.paused or self.lost is not None:
+            return
+        transport = self._transport
+        assert transport is not None
+        if transport.is_closing():  # it would drop it without a word
+            return
+        owing = len(self._receivers) > self._unsent
+        packet = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        pending = transport.get_write_buffer_size()
+        transport.write(packet)
+        if transport.is_closing() and not pending and len(packet) <= WRITE_BYTES:
+            return  # the socket refused it as a whole
+        self._out.clear()
+        self._out_bytes = self._unsent = 0
+        if not owing:
+            self._owing_since = self._loop.time()
+
+    def recall(self, failure: Failed) -> None:
+        """Take back what was not handed to the transport yet; its receivers get the failure."""
+        unsent = [self._receivers.pop() for _ in range(self._unsent)]
+        self._out.clear()
+        self._out_bytes = self._unsent = 0
+        for receiver in reversed(unsent):
+            receiver(failure)
 
     async def writable(self, deadline: float) -> None:
-        """Wait while the peer takes nothing more: a caller with much to send does so between sends.
+        """Wait while the peer takes nothing more, which `paused` says.
 
         Raises:
-            Failed: until the deadline (monotonic seconds), or the connection is lost; nothing was sent.
+            Failed: until the deadline (monotonic seconds); nothing was sent.
         """
-        if not self._may_write.is_set():
-            try:
-                async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
-                    await self._may_write.wait()
-            except TimeoutError as error:
-                self.suspect()
-                raise sort(error, sent=False, where=self.where) from error
+        try:
+            async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()):
+                await self._may_write.wait()
+        except TimeoutError as error:
+            self.suspect()
+            raise sort(error, sent=False, where=self.where) from error
 
-    def suspect(self) -> None:
-        """Close it if it owes replies and has been silent for long: somebody ran out of patience."""
-        silent = self._loop.time() - self._owing_since
-        if self._receivers and silent >= SILENCE:
-            self.close(sort(TimeoutError(f"silent for {silent:.1f} s"), sent=True, where=self.where))
+    def suspect(self, patience: float = SILENCE) -> None:
+        """Close it if it owes replies, and has neither sent nor taken anything for long (seconds)."""
+        if len(self._receivers) > self._unsent and self._transport is not None:
+            now, left = self._loop.time(), self._transport.get_write_buffer_size()
+            if left < self._left:
+                self._owing_since = now  # it is still taking what it was sent
+            self._left = left
+            silent = now - self._owing_since
+            if silent >= patience:
+                self.close(sort(TimeoutError(f"silent for {silent:.1f} s"), sent=True, where=self.where))
 
     def close(self, failure: Failed | None = None) -> None:
-        """Close it; whoever waits for a reply gets the failure."""
-        if self.lost is None:
-            error = ConnectionError("closed")
-            self.lost = failure or sort(error, sent=True, where=self.where)
-            if self._transport is not None:
-                self._transport.abort()
-            self._may_write.set()
-            receivers, self._receivers = self._receivers, deque()
-            self._out.clear()
-            for receiver in receivers:
-                receiver(self.lost)
+        """Close it; whoever waits for a reply gets the failure, or hears that nothing was sent."""
+        if self.lost is not None:
+            return
+        self.lost = failure or sort(ConnectionError("closed"), sent=True, where=self.where)
+        if self._transport is not None:
+            self._transport.abort()
+        self._may_write.set()
+        self.recall(self._not_sent())
+        receivers, self._receivers = self._receivers, deque()
+        for receiver in receivers:
+            receiver(self.lost)
+
+    def _not_sent(self) -> Failed:
+        reason = ConnectionError(f"its connection had been lost: {self.lost}")
+        return sort(reason, sent=False, where=self.where)
 
     async def aclose(self) -> None:
         """Close it, and wait until the loop has let go of its socket."""
@@ -139,29 +198,33 @@ class AsyncLink(asyncio.Protocol):
             reply = reader.gets()
             while reply is not NOTHING:
                 receivers.popleft()(reply)
+                if self.lost is not None:
+                    return  # by that receiver: the others have heard of it
                 reply = reader.gets()
         except (hiredis.ProtocolError, IndexError) as error:
             self.close(sort(error, sent=True, where=self.where))
 
+    def eof_received(self) -> None:
+        self.connection_ended(None)
+
     def connection_lost(self, error: Exception | None) -> None:
-        reason = error or ConnectionError("connection closed by the server")
-        self.close(sort(reason, sent=True, where=self.where))
+        self.connection_ended(error)
         self._gone.set()
 
+    def connection_ended(self, error: Exception | None) -> None:
+        """Close it, as the peer did; said before the transport does, so that nobody sends meanwhile."""
+        reason = error or ConnectionError("connection closed by the server")
+        self.close(sort(reason, sent=True, where=self.where))
+
     def pause_writing(self) -> None:
+        self.paused = True
         self._may_write.clear()
 
     def resume_writing(self) -> None:
+        self.paused = False
         self._may_write.set()
+        self.flush()
 
-    def _flush(self) -> None:
-        if self._out and self._transport is not None and self.lost is None:
-            packet = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self._transport.write(packet)
-
-
-def _close_late(opening: asyncio.Future[Any]) -> None:
-    """Close a connection that was made after its caller had been cancelled."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+    def _end_turn(self) -> None:
+        self._flushing = False
+        self.flush()

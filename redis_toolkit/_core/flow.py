@@ -8,6 +8,8 @@ Rules:
 - A flow knows no redis, no asyncio and no threading: it is tested by sending it answers by hand.
 - A step says what a driver must know to be safe: whether it may be repeated (`Call.repeatable`), and
   how long it may take (`Deadline`).
+- Steps are not changed once they are yielded. They are not frozen: a frozen dataclass takes several times
+  as long to make, and each request makes four.
 - Errors are thrown into the flow at its ``yield``; most flows let them pass.
 """
 
@@ -62,7 +64,7 @@ class Deadline:
         return self.at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScriptCall:
     """One run of a Lua script. A driver sends its SHA1, and its text when the server lacks it."""
 
@@ -85,7 +87,7 @@ def by_sha(command: Command | ScriptCall) -> Command:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Commands in one round trip. Answered with the list of their replies.
 
@@ -112,7 +114,7 @@ REFUSED = Refused()
 """The outcome of a request that was not sent, because nobody serves its channel."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """One request, ready but for the address of its reply, which the driver chooses.
 
@@ -130,7 +132,7 @@ class Outgoing:
     build: Callable[[str, int], ScriptCall]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """Send a request, then wait for the reply by its id.
 
@@ -143,7 +145,7 @@ class Exchange:
     deadline: Deadline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExchangeMany:
     """Send many requests, at most ``window`` unanswered at a time, each with its own deadline.
 

@@ -115,7 +115,6 @@ def loading() -> Iterator[Scripted]:
     server.close()
 
 
-@pytest.mark.xfail(strict=True, reason="error replies that are no ResponseError are taken for results")
 @pytest.mark.parametrize("call", ["apublish", "apublish_many"])
 def test_a_server_that_loads_its_data_does_not_serve_now(loading: Scripted, call: str) -> None:
     async def main(app: App) -> None:
@@ -125,7 +124,6 @@ def test_a_server_that_loads_its_data_does_not_serve_now(loading: Scripted, call
     awaiting(loading.url, main, command_timeout=0.3)
 
 
-@pytest.mark.xfail(strict=True, reason="a PING that is answered by LOADING counts as answered")
 def test_a_server_that_loads_its_data_is_not_healthy(loading: Scripted) -> None:
     async def main(app: App) -> None:
         assert not await app.ahealth_check()
@@ -133,7 +131,6 @@ def test_a_server_that_loads_its_data_is_not_healthy(loading: Scripted) -> None:
     awaiting(loading.url, main, command_timeout=0.3)
 
 
-@pytest.mark.xfail(strict=True, reason="after a refused LPOP the inbox is not watched any more")
 def test_an_inbox_that_may_not_be_read_is_no_timeout(own_server: Server) -> None:
     own_server.execute("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", "-lpop")
     listens(own_server, "silent")
@@ -197,7 +194,6 @@ def test_a_blocking_call_through_tls(tls: str, make_app: MakeApp) -> None:
     assert make_app(tls).publish("a", 1) == 0
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="an event loop takes no TLS socket of another owner")
 def test_an_awaited_call_through_tls(tls: str) -> None:
     async def main(app: App) -> None:
         assert await app.apublish("a", "x" * 900_000) == 0

@@ -1,0 +1,81 @@
+"""One timer for the deadlines of any number of futures."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from typing import Any
+
+import pytest
+
+from redis_toolkit._core.deadlines import Deadlines
+
+
+def timers(loop: Any) -> int:
+    """Count the timers that are set on a loop, those that were cancelled aside."""
+    return sum(not handle.cancelled() for handle in loop._scheduled)
+
+
+def end_in_time(deadlines: Deadlines, loop: asyncio.AbstractEventLoop, count: int) -> weakref.ref[Any]:
+    """Have futures end before their deadlines; return a reference to what they ended with."""
+    payload = type("Payload", (), {})()
+    for _ in range(count):
+        done = loop.create_future()
+        done.set_result(payload)
+        deadlines.add(done, time.monotonic() + 600)
+        deadlines.discard(done)
+    return weakref.ref(payload)
+
+
+def test_each_ends_at_its_own_deadline_and_not_before() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines, now = Deadlines(loop), time.monotonic()
+        places = (0.05, 0.02, 0.08, 0.02)
+        asked = [loop.create_future() for _ in places]
+        for done, place in zip(asked, places, strict=True):
+            deadlines.add(done, now + place)
+        assert timers(loop) == 1
+        for place, done in sorted(zip(places, asked, strict=True), key=lambda pair: pair[0]):
+            with pytest.raises(TimeoutError):
+                await done
+            assert time.monotonic() >= now + place
+        assert len(deadlines) == 0
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_that_end_in_time_leave_one_timer_and_nothing_alive() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop)
+        alive = end_in_time(deadlines, loop, 10_000)
+        gc.collect()
+        assert alive() is None
+        assert len(deadlines) == 0
+        assert timers(loop) == 1
+        deadlines.close()
+        assert timers(loop) == 0
+
+    asyncio.run(main())
+
+
+def test_one_that_is_set_after_others_have_ended_still_ends() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop)
+        for _ in range(3):
+            done = loop.create_future()
+            deadlines.add(done, time.monotonic() + 0.01)
+            late = loop.create_future()
+            deadlines.add(late, time.monotonic())
+            for each in (late, done):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(each), 30)
+            cancelled = loop.create_future()
+            deadlines.add(cancelled, time.monotonic())
+            cancelled.cancel()
+
+    asyncio.run(main())
