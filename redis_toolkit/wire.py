@@ -35,7 +35,7 @@ _MAP_STARTS = frozenset((b"{", b"\xde", b"\xdf", *(bytes([byte]) for byte in ran
 """The first bytes of maps, in JSON as we write it and in msgpack."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IncomingRequest:
     """A request as its server reads it. ``channel`` is set when a glob's list carried it."""
 
@@ -48,7 +48,7 @@ class IncomingRequest:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A reply as its caller reads it: the handler's return value, or the error it ended with."""
 

@@ -37,7 +37,7 @@ MARKER = "!"
 """What a refused request leaves in its reply list, followed by its id: no envelope starts with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutgoingRequest:
     """What a caller asks: where, what, and how.
 
