@@ -38,7 +38,7 @@ def new_reader() -> Any:
 
 def packed(commands: Sequence[Command | bytes]) -> bytes:
     """Return commands as the bytes that are sent. Some may be given as such."""
-    pack = hiredis.pack_command
+    pack: Any = hiredis.pack_command  # its stub knows tuples of one part only
     return b"".join([command if type(command) is bytes else pack(command) for command in commands])
 
 

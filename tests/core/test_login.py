@@ -53,7 +53,7 @@ def test_a_provider_of_credentials_is_asked_for_each_connection(own_server: Serv
 
 
 def test_a_login_function_of_the_clients_own_is_kept(server: Server) -> None:
-    def own(made: Any) -> None:
+    def own(made: Any = None) -> None:
         made.on_connect()
         made.send_command("CLIENT", "SETNAME", "mine")
         made.read_response()
@@ -68,7 +68,7 @@ def test_a_class_with_a_login_of_its_own_keeps_it() -> None:
     class Own(redis.Connection):
         def on_connect(self) -> None: ...
 
-    assert not logs_in_plainly(Own())
+    assert not logs_in_plainly(Own())  # type: ignore[no-untyped-call]
 
 
 def test_a_refusal_in_the_middle_is_told(server: Server) -> None:
