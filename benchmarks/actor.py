@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cores
-from benchmarks.environments import interpreter
+from benchmarks.environments import HERE, interpreter
 from benchmarks.servers import cpu_seconds
 from tests.kit import proc
 
-__all__ = ["Actor", "ActorFailed"]
+__all__ = ["Actor", "ActorFailed", "surroundings"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 10.0
+BYTECODE = HERE / ".results" / "bytecode"
+"""Compiled modules, of ours and of the peers: what compiling takes and leaves behind is in no figure."""
+
+
+def surroundings() -> dict[str, str]:
+    """Return the environment variables of a program that is measured: it uses compiled modules."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "PYTHONPYCACHEPREFIX": str(BYTECODE)}
 
 
 class ActorFailed(Exception):
@@ -47,7 +55,7 @@ class Actor:
             self._process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env=surroundings(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -61,6 +61,7 @@ def _memory(stage: Stage) -> Section:
     with stage.contestants(section) as them:
 
         def look(program: str, environment: str, given: dict[str, Any]) -> Callable[[], Figures]:
+            them.actor(program, "worker", environment, **given).close()  # compiles what it imports
             return them.actor(program, "worker", environment, **given).memory_mb
 
         url = stage.valkey.url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -10,16 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from benchmarks.actor import REPOSITORY
-from benchmarks.environments import HERE
+from benchmarks.actor import surroundings
 from benchmarks.figures import Figures, Section, Target
 from benchmarks.stage import Stage
 
 __all__ = ["TARGETS", "sections"]
 
 STARTS = 10
-BYTECODE = HERE / ".results" / "bytecode"
-"""Compiled modules, of ours and of theirs: the first start writes them and is no part of the figures."""
 OURS, THEIRS = "import redis_toolkit", "import redis"
 TITLE = "Import"
 TARGETS = {
@@ -62,8 +58,7 @@ def _starts(program: str) -> Figures:
 
 
 def _start(program: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "PYTHONPYCACHEPREFIX": str(BYTECODE)}
+    environment = surroundings()  # the first start compiles what it imports: the fastest ones count
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     return (time.perf_counter() - begun) * 1000

@@ -7,197 +7,30 @@ Rules, each from an experiment with redis-py 8:
   data, and a stale reply becomes another call's answer.
 - A pooled connection is checked before it is used: one with unread bytes, or closed by the server, is
   replaced. One on which anything went wrong is closed, never returned.
-- Every read has a deadline. Nothing is connected before it is needed.
+- Nothing is connected before it is needed. How one connection is used, `link.py` says.
 - After a fork, the child drops what it inherited and connects anew.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
-import hiredis
 import redis
-from redis.connection import DefaultParser
 
 from redis_toolkit._core.embedded import embedded_server
-from redis_toolkit._core.flow import Command
-from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit._core.link import NOTHING, Link, new_reader, packed
+from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.server import RedisServer, server_of_client, server_of_url, url_of
 from redis_toolkit.errors import ConfigurationError, ServerUnreachable
 
-__all__ = ["Connections", "Link", "shared_connections"]
+__all__ = ["NOTHING", "Connections", "Link", "new_reader", "packed", "shared_connections"]
 
 MAX_IDLE = 64
 """Pooled connections that are kept open while nobody uses them."""
-SEND_TIMEOUT = 5.0
-"""Seconds that the server may take to receive a packet that has no deadline."""
-RECEIVE_BYTES = 64 * 1024
-NOTHING: Any = object()
-"""Stands for a reply that has not come, as None is one."""
-
-
-def new_reader() -> Any:
-    """Return a parser of replies that makes redis-py's exceptions of error replies."""
-    return hiredis.Reader(notEnoughData=NOTHING, replyError=DefaultParser.parse_error)
-
-
-def packed(commands: Sequence[Command | bytes]) -> bytes:
-    """Return commands as the bytes that are sent. Some may be given as such."""
-    return b"".join(
-        [command if type(command) is bytes else hiredis.pack_command(_plain(command)) for command in commands]  # type: ignore[arg-type]
-    )
-
-
-def _plain(command: Command) -> tuple[Any, ...]:
-    """Return a command with floats as text; hiredis packs str, bytes and int itself."""
-    return tuple([repr(part) if type(part) is float else part for part in command])
-
-
-class Link:
-    """One connection: sends packets of commands, reads replies by a deadline.
-
-    Whatever goes wrong on it leaves it closed. It belongs to one thread at a time.
-    """
-
-    __slots__ = ("_connection", "_reader", "_sock", "where")
-
-    def __init__(self, connection: Any, where: str) -> None:
-        self._connection = connection
-        self._sock: Any = None
-        self._reader: Any = None
-        self.where = where
-
-    def connect(self, timeout: float) -> None:
-        """Connect and log in within ``timeout`` seconds; redis-py does that, and no more.
-
-        Raises:
-            Failed: not reached, or not let in.
-        """
-        connection = self._connection
-        connection.socket_connect_timeout = connection.socket_timeout = max(timeout, 0.001)
-        try:
-            connection.connect()
-        except (redis.RedisError, OSError) as error:
-            self.close()
-            raise sort(error, sent=False, where=self.where) from error
-        except BaseException:
-            self.close()
-            raise
-        self._sock = connection._sock
-        self._reader = new_reader()
-
-    def is_clean(self) -> bool:
-        """Return whether it is open and has no unread bytes: fit for the next command."""
-        try:
-            return (
-                self._reader is not None and not self._reader.has_data() and not self._connection.can_read(0)
-            )
-        except (redis.RedisError, OSError):
-            return False
-
-    def send(self, commands: Sequence[Command | bytes], deadline: float | None = None) -> None:
-        """Send commands as one packet, by a deadline (monotonic seconds) or within `SEND_TIMEOUT`.
-
-        Raises:
-            Failed: the connection is gone; whether the commands arrived is unknown.
-        """
-        packet = packed(commands)
-        left = SEND_TIMEOUT if deadline is None else deadline - time.monotonic()
-        try:
-            sock = self._open()
-            sock.settimeout(max(left, 0.001))
-            sock.sendall(packet)
-        except OSError as error:
-            self.close()
-            raise sort(error, sent=True, where=self.where) from error
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, timeout: float) -> Any:
-        """Return the next reply; an error reply is returned, not raised.
-
-        Raises:
-            Failed: nothing came within ``timeout`` seconds, however slowly, or the connection is gone.
-        """
-        reply = self.poll(timeout)
-        if reply is NOTHING:
-            self.close()
-            error = TimeoutError(f"no reply within {timeout:.3g} s")
-            raise sort(error, sent=True, where=self.where) from error
-        return reply
-
-    def poll(self, timeout: float) -> Any:
-        """Return the next reply, or `NOTHING` when none is complete after ``timeout`` seconds; it stays open.
-
-        Raises:
-            Failed: the connection is gone.
-        """
-        try:
-            reply = self._open_reader().gets()
-            if reply is NOTHING:
-                reply = self._receive(time.monotonic() + timeout)
-        except (redis.RedisError, hiredis.ProtocolError, OSError) as error:
-            self.close()
-            raise sort(error, sent=True, where=self.where) from error
-        except BaseException:
-            self.close()
-            raise
-        if isinstance(reply, redis.RedisError) and not isinstance(reply, redis.ResponseError):
-            self.close()  # LOADING and the like, which redis-py counts among connection errors
-            raise sort(reply, sent=True, where=self.where) from reply
-        return reply
-
-    def _receive(self, deadline: float) -> Any:
-        """Receive until a reply is complete; `NOTHING` at the deadline."""
-        sock, reader = self._open(), self._open_reader()
-        while True:
-            left = deadline - time.monotonic()
-            sock.settimeout(max(left, 0.001))
-            try:
-                data = sock.recv(RECEIVE_BYTES)
-            except TimeoutError:
-                return NOTHING
-            if not data:
-                raise ConnectionResetError("connection closed by the server")
-            reader.feed(data)
-            reply = reader.gets()
-            if reply is not NOTHING or left <= 0:
-                return reply
-
-    def _open(self) -> Any:
-        if self._sock is None:
-            raise ConnectionResetError("the connection is closed")
-        return self._sock
-
-    def _open_reader(self) -> Any:
-        if self._reader is None:
-            raise ConnectionResetError("the connection is closed")
-        return self._reader
-
-    def call(self, commands: Sequence[Command], deadline: float) -> list[Any]:
-        """Send commands and return their replies, error replies among them."""
-        self.send(commands, deadline)
-        return [self.read(deadline - time.monotonic()) for _ in commands]
-
-    def detach(self) -> socket.socket:
-        """Return its connected socket, which is the caller's from now on."""
-        sock: socket.socket = self._open()
-        self._sock = self._reader = self._connection._sock = None
-        self._connection._parser.on_disconnect()
-        sock.setblocking(False)
-        return sock
-
-    def close(self) -> None:
-        """Close it. It may be connected again."""
-        self._sock = self._reader = None
-        self._connection.disconnect()
 
 
 class Connections:

@@ -11,6 +11,7 @@ Rules:
 - Steps are not changed once they are yielded. They are not frozen: a frozen dataclass takes several times
   as long to make, and each request makes four.
 - Errors are thrown into the flow at its ``yield``; most flows let them pass.
+- Nobody changes a step. That is not enforced: a frozen dataclass takes several times as long to build.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ __all__ = ["LinkDriver", "SyncDriver", "call_on"]
 T = TypeVar("T")
 READ_MARGIN = 0.25
 """Seconds that a read waits beyond the server's own timeout, which is rounded up to 100 ms."""
+ACCEPTED_BYTES = len(":1\r\n")
+"""What the script answers before the reply comes: not worth to be woken for."""
 
 
 class SyncDriver:
@@ -113,11 +115,11 @@ class SyncDriver:
             raise
         link.send((by_text(script), ("BLPOP", request.reply_key, _block(left))), deadline)
         try:
-            accepted = link.read(deadline + READ_MARGIN - time.monotonic())
+            accepted = link.read_by(deadline + READ_MARGIN, ACCEPTED_BYTES)
             if isinstance(accepted, ResponseError):
                 link.close()
                 raise sort(accepted, sent=True, where=link.where) from accepted
-            popped = link.read(deadline + READ_MARGIN - time.monotonic())
+            popped = link.read_by(deadline + READ_MARGIN)
         except Failed as failure:
             if failure.fate is Fate.UNKNOWN and time.monotonic() >= deadline:
                 raise _timeout(request) from failure
@@ -227,13 +229,13 @@ class _Many:
         link.send(packet, now + self.step.timeout_ms / 1000)
         until = now + left + READ_MARGIN
         for request_id in sent:
-            accepted = link.read(until - time.monotonic())
+            accepted = link.read_by(until)
             if isinstance(accepted, ResponseError):
                 link.close()
                 raise sort(accepted, sent=True, where=link.where)
             if not accepted:
                 self._note(request_id, REFUSED)
-        popped, more = (link.read(until - time.monotonic()) for _ in range(2))
+        popped, more = (link.read_by(until) for _ in range(2))
         for reply in (popped, more):
             if isinstance(reply, ResponseError):
                 link.close()

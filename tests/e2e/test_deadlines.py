@@ -60,7 +60,6 @@ def dripping(request: pytest.FixtureRequest) -> Iterator[Dripping]:
     server.close()
 
 
-@pytest.mark.xfail(strict=True, reason="redis-py shakes hands, and its timeout begins anew with every byte")
 @pytest.mark.parametrize("dripping", [True], indirect=True)
 def test_a_handshake_that_drips_ends_by_the_deadline(dripping: Dripping, make_app: MakeApp) -> None:
     caller = make_app(f"{dripping.url}?client_name=caller")  # something to shake hands about
