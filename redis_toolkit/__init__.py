@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redis_toolkit.app import App
-from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, TextCodec
+from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
 from redis_toolkit.errors import (
     AuthenticationFailed,
     CommandRefused,
@@ -42,6 +42,8 @@ __all__ = [
     "Codec",
     "JSONCodec",
     "MsgpackCodec",
+    "OrjsonCodec",
+    "SignedCodec",
     "TextCodec",
     # errors
     "AuthenticationFailed",

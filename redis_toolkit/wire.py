@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
+from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError
 from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
@@ -80,6 +81,8 @@ class Wire:
         self._native: JSONCodec | MsgpackCodec | None = (
             codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
         )
+        self._json = codec if isinstance(codec, JSONCodec) else _JSON
+        self._exclusive = getattr(codec, "exclusive", False) is True
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -145,10 +148,18 @@ class Wire:
             fields["headers"] = _checked_headers(headers)
         if self._native is not None:
             fields["data"] = data
-            return self._within_limit(self._native.encode(fields))
+            return self._within_limit(self._encode_fields(fields))
         fields["codec"] = codec_name(self.codec)
         fields["data"] = self._encode(data)
         return self._within_limit(_MSGPACK.encode(fields))
+
+    def _encode_fields(self, fields: dict[str, Any]) -> bytes:
+        native = self._native or _MSGPACK
+        try:
+            return native.encode(fields)
+        except EncodeError:
+            native.encode(fields["data"])  # its error names the place in the payload
+            raise
 
     def _encode(self, data: Any) -> bytes:
         if self._native is not None:
@@ -204,18 +215,34 @@ class Wire:
                 can be told.
             DecodeError: not even those.
         """
-        self._refuse_oversize(body)
-        fields = self._read_native(body)
+        fields = self._fields(body)
         if not isinstance(fields, dict) or not _is_sendable(fields.get("id")):
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
-        if reply_to is not None and not (_is_sendable(reply_to) and is_reply_key(reply_to)):
+        if reply_to is not None and not _is_address(reply_to):
             shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "(no text)"
             raise DecodeError(f"reply_to={shown} is not a reply key")
         try:
             return self._request_of(fields, reply_to)
         except DecodeError as error:
             raise UnreadableEnvelope(str(error), fields["id"], reply_to) from error
+
+    def _fields(self, body: bytes) -> Any:
+        """Return the fields of an envelope.
+
+        Raises:
+            UnreadableEnvelope: they cannot be read or are too many bytes; the start says whose it is.
+            DecodeError: it does not.
+        """
+        try:
+            self._refuse_oversize(body)
+            return self._read_native(body)
+        except DecodeError as error:
+            head = head_of(body)
+            whose, reply_to = head.get("id"), head.get("reply_to")
+            if not _is_sendable(whose) or (reply_to is not None and not _is_address(reply_to)):
+                raise
+            raise UnreadableEnvelope(str(error), whose, reply_to) from error  # type: ignore[arg-type]
 
     def _request_of(self, fields: dict[str, Any], reply_to: str | None) -> IncomingRequest:
         if "data" not in fields:
@@ -242,8 +269,7 @@ class Wire:
             UnreadableEnvelope: its payload cannot be read.
             DecodeError: it is none.
         """
-        self._refuse_oversize(body)
-        fields = self._read_native(body)
+        fields = self._fields(body)
         if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
             raise DecodeError(f"a reply is a map with a text field 'id', this starts with {start_of(body)}")
         error = fields.get("error")
@@ -265,11 +291,15 @@ class Wire:
     def _read_native(self, body: bytes) -> Any:
         if len(body) == 1:
             return (self._native or _JSON).decode(body)
-        return (_MSGPACK if body[:1] >= b"\x80" else _JSON).decode(body)
+        return (_MSGPACK if body[:1] >= b"\x80" else self._json).decode(body)
 
     def _payload(self, fields: dict[str, Any]) -> Any:
         data, name = fields.get("data"), fields.get("codec")
         if name is None:
+            if self._exclusive:
+                raise DecodeError(
+                    f"the payload names no codec, this reader takes only {codec_name(self.codec)!r}"
+                )
             return data
         if not isinstance(name, str):
             raise DecodeError("the field 'codec' is not text")
@@ -332,6 +362,10 @@ def _is_opaque_envelope(body: bytes) -> bool:
 def _is_sendable(value: Any) -> bool:
     """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
     return isinstance(value, str) and _utf8(value) == value
+
+
+def _is_address(value: Any) -> bool:
+    return _is_sendable(value) and is_reply_key(value)
 
 
 def _is_text(value: object) -> bool:

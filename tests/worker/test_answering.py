@@ -97,7 +97,7 @@ def test_while_the_clock_is_unknown_nothing_expires() -> None:
         b'0 {"data": 1}',
         b'0 {"id": "7", "reply_to": "mine", "data": 1}',
         b"0 " + b"[" * 1000,
-        b"0 " + request_body("x" * 2000),
+        b'0 {"data": "' + b"x" * 2000 + b'"}',
     ],
     ids=lambda raw: repr(raw[:20]),
 )

@@ -1,0 +1,208 @@
+"""JSON by the standard library, with the rules of `payload` in both directions.
+
+Rules:
+
+- The C encoder and scanner of `json` do the work. What they let through (keys that are no text, long
+  numbers, duplicate keys, depth) is looked for in the text (`json_text`), and closely only in doubt.
+- A duplicate key makes the text have more keys than the value: no hook is needed to notice it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from redis_toolkit.codecs.json_text import (
+    depth_in_doubt,
+    keys_in_doubt,
+    marks_of,
+    numbers_in_doubt,
+    structure,
+)
+from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, plain, reason, refuse_unfit
+from redis_toolkit.codecs.protocol import start_of
+from redis_toolkit.errors import DecodeError, EncodeError
+
+__all__ = ["TOO_DEEP", "JSONCodec", "plain_json"]
+
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_FEW_KEYS = 16
+_SPACE = " \t\r\n"
+
+
+def plain_json(value: Any) -> Any:
+    """Return what `plain` does; of bytes, which JSON does not have, base64 text."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    return plain(value)
+
+
+class JSONCodec:
+    """UTF-8 JSON, the default: readable in ``redis-cli`` and by every other language.
+
+    Raises:
+        EncodeError: a type outside the table, a key that is no text, NaN or infinity, a whole number
+            beyond 64 bits, more than 100 levels.
+        DecodeError: anything that is not one JSON value in UTF-8 within the same limits, or has a key
+            twice in one object.
+
+    Example:
+        ```python
+        JSONCodec().encode({"id": 7})  # b'{"id":7}'
+        ```
+    """
+
+    name = "json"
+
+    def __init__(self) -> None:
+        encoder = json.JSONEncoder(
+            default=plain_json, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        self._write = _c_encoder(encoder) or encoder.encode
+        self._plain = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._close = json.JSONDecoder(
+            parse_constant=_refuse_constant,
+            parse_int=_checked_int,
+            parse_float=_checked_float,
+            object_pairs_hook=_checked_object,
+        )
+        self._counting: list[_CountingDecoder] = []
+
+    def encode(self, value: Any) -> bytes:
+        """Return the JSON text of a payload as UTF-8."""
+        try:
+            body = self._write(value).encode("utf-8")
+        except Exception as error:  # a payload's own code runs here too: properties, model_dump()
+            refuse_unfit(value)
+            raise EncodeError(reason(error)) from error
+        marks = marks_of(body)
+        if (
+            keys_in_doubt(marks)
+            or numbers_in_doubt(marks)
+            or (depth_in_doubt(marks) and structure(body)[1] > MAX_DEPTH)
+        ):
+            refuse_unfit(value)
+        return body
+
+    def decode(self, body: bytes) -> Any:
+        """Return the value of a JSON text."""
+        try:
+            return self._decode(body)
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise self._refused(body, error) from error
+
+    def _refused(self, body: bytes, error: BaseException) -> DecodeError:
+        return DecodeError(
+            f'not JSON ({reason(error)}), it starts with {start_of(body)}; for plain text use codec="text"'
+        )
+
+    def _decode(self, body: bytes) -> Any:
+        text, marks = body.decode("utf-8"), marks_of(body)
+        keys, deep = marks.count('":'), depth_in_doubt(marks)
+        if numbers_in_doubt(marks):
+            value = _read(self._close, text)
+        elif keys <= _FEW_KEYS:
+            value = _read(self._plain, text)
+            if keys and not _has_keys(value, keys):
+                value = _read(self._close, text)
+        else:
+            value, found = self._count(text)
+            if found != structure(body)[0]:
+                value = _read(self._close, text)
+        if deep and structure(body)[1] > MAX_DEPTH:
+            raise ValueError(TOO_DEEP)
+        if "\\u" in text:
+            self._write(value).encode("utf-8")  # it may have halves of surrogate pairs
+        return value
+
+    def _count(self, text: str) -> tuple[Any, int]:
+        """Decode a text; also return how many keys the objects have that came out of it."""
+        try:
+            decoder = self._counting.pop()  # nobody else has it meanwhile
+        except IndexError:
+            decoder = _CountingDecoder()
+        try:
+            return _read(decoder, text.strip(_SPACE)), sum(decoder.counts)
+        finally:
+            decoder.counts.clear()
+            self._counting.append(decoder)
+
+
+class _CountingDecoder(json.JSONDecoder):
+    """A decoder that notes how many keys each object has."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        note = self.counts.append
+
+        def count(found: dict[str, Any]) -> dict[str, Any]:
+            note(len(found))
+            return found
+
+        super().__init__(parse_constant=_refuse_constant, object_hook=count)
+
+
+def _read(decoder: json.JSONDecoder, text: str) -> Any:
+    """Decode text without white space around it, as most is; the decoder does the rest."""
+    try:
+        value, end = decoder.scan_once(text, 0)  # type: ignore[attr-defined]
+    except StopIteration:
+        return decoder.decode(text)
+    return value if end == len(text) else decoder.decode(text)
+
+
+def _has_keys(value: Any, wanted: int) -> bool:
+    """Return whether a value has as many keys in all; it stops as soon as they are found."""
+    waiting = [value]
+    for item in waiting:
+        if type(item) is dict:
+            wanted -= len(item)
+            if wanted <= 0:
+                return wanted == 0
+            waiting += item.values()
+        elif type(item) is list:
+            waiting += item
+    return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _checked_int(digits: str) -> int:
+    if len(digits) > 20 or not MIN_INT <= (number := int(digits)) <= MAX_INT:
+        raise ValueError("a whole number beyond 64 bits")
+    return number
+
+
+def _checked_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond what a float holds")
+    return number
+
+
+def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {ascii(twice)[:60]} is there twice in one object")
+    return found
+
+
+def _c_encoder(encoder: json.JSONEncoder) -> Callable[[Any], str] | None:
+    """Return the C encoder that `json` makes anew for each call, made once; None where there is none.
+
+    It does without the list of containers that are being written: a circular structure ends in a
+    RecursionError instead of a ValueError.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return None
+    text = json.encoder.encode_basestring
+    write = make(None, encoder.default, text, None, ":", ",", False, False, False)
+    return lambda value: "".join(write(value, 0))
