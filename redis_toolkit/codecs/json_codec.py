@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from redis_toolkit.codecs.json_text import (
-    depth_in_doubt,
-    keys_in_doubt,
+    DEEP,
+    EXPONENT,
+    LONG,
+    key_in_doubt,
+    long_number_in_doubt,
     marks_of,
-    numbers_in_doubt,
     structure,
 )
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, plain, reason, refuse_unfit
@@ -80,9 +82,9 @@ class JSONCodec:
             raise EncodeError(reason(error)) from error
         marks = marks_of(body)
         if (
-            keys_in_doubt(marks)
-            or numbers_in_doubt(marks)
-            or (depth_in_doubt(marks) and structure(body)[1] > MAX_DEPTH)
+            key_in_doubt(marks)
+            or (LONG in marks and long_number_in_doubt(marks))
+            or (len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH)
         ):
             refuse_unfit(value)
         return body
@@ -101,8 +103,8 @@ class JSONCodec:
 
     def _decode(self, body: bytes) -> Any:
         text, marks = body.decode("utf-8"), marks_of(body)
-        keys, deep = marks.count('":'), depth_in_doubt(marks)
-        if numbers_in_doubt(marks):
+        keys = marks.count('":')
+        if EXPONENT in marks or (LONG in marks and long_number_in_doubt(marks)):
             value = _read(self._close, text)
         elif keys <= _FEW_KEYS:
             value = _read(self._plain, text)
@@ -112,9 +114,9 @@ class JSONCodec:
             value, found = self._count(text)
             if found != structure(body)[0]:
                 value = _read(self._close, text)
-        if deep and structure(body)[1] > MAX_DEPTH:
+        if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
-        if "\\u" in text:
+        if b"\\" in body and "\\u" in text:
             self._write(value).encode("utf-8")  # it may have halves of surrogate pairs
         return value
 

@@ -16,11 +16,18 @@ from itertools import accumulate
 
 from redis_toolkit.codecs.payload import MAX_DEPTH
 
-__all__ = ["depth_in_doubt", "keys_in_doubt", "marks_of", "numbers_in_doubt", "structure"]
+__all__ = ["DEEP", "EXPONENT", "LONG", "key_in_doubt", "long_number_in_doubt", "marks_of", "structure"]
+
+LONG = "0" * 19
+"""In the marks of a text without it, all whole numbers fit into 64 bits."""
+EXPONENT = "0e000"
+"""In the marks of a text without it, all floats are finite."""
+DEEP = 2 * MAX_DEPTH
+"""Bytes up to which a text cannot be nested more than `MAX_DEPTH` deep."""
 
 _MARKS = bytes.maketrans(b"123456789E{", b"000000000e[")
 _SPACE = b"+ \t\r\n"
-_LONG, _LONG_NEGATIVE, _EXPONENT = "0" * 20, "-" + "0" * 19, "0e000"
+_LONGER, _LONG_NEGATIVE = "0" * 20, "-" + "0" * 19
 _NUMBER_KEY = re.compile(r'"-?0[0e.-]*":')
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
@@ -32,24 +39,19 @@ def marks_of(body: bytes) -> str:
     return body.translate(_MARKS, _SPACE).decode("latin-1")
 
 
-def numbers_in_doubt(marks: str) -> bool:
-    """Return whether there may be a whole number beyond 64 bits, or one that no float can hold."""
-    return _LONG in marks or _LONG_NEGATIVE in marks or _EXPONENT in marks
+def long_number_in_doubt(marks: str) -> bool:
+    """Return whether there may be a whole number beyond 64 bits; asked only of marks with `LONG` in them."""
+    return _LONGER in marks or _LONG_NEGATIVE in marks
 
 
-def keys_in_doubt(marks: str) -> bool:
+def key_in_doubt(marks: str) -> bool:
     """Return whether there may be a key that was no text before `json` made text of it."""
-    return '":' in marks and (
+    return (
         ('0":' in marks and _NUMBER_KEY.search(marks) is not None)
         or '"true":' in marks
         or '"false":' in marks
         or '"null":' in marks
     )
-
-
-def depth_in_doubt(marks: str) -> bool:
-    """Return whether it may be nested more than `MAX_DEPTH` deep."""
-    return len(marks) > MAX_DEPTH and marks.count("[") > MAX_DEPTH
 
 
 def structure(body: bytes) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from redis_toolkit.codecs.json_codec import TOO_DEEP, JSONCodec, plain_json
-from redis_toolkit.codecs.json_text import depth_in_doubt, marks_of, structure
+from redis_toolkit.codecs.json_text import DEEP, structure
 from redis_toolkit.codecs.payload import MAX_DEPTH
 from redis_toolkit.errors import ConfigurationError, DecodeError
 
@@ -63,7 +63,7 @@ class OrjsonCodec(JSONCodec):
             return super().encode(value)
         if b"null" in body and not _is_finite(value):
             return super().encode(value)
-        if len(body) > MAX_DEPTH and depth_in_doubt(marks_of(body)) and structure(body)[1] > MAX_DEPTH:
+        if _may_be_deep(body) and structure(body)[1] > MAX_DEPTH:
             return super().encode(value)
         return body
 
@@ -77,10 +77,13 @@ class OrjsonCodec(JSONCodec):
             raise
         except Exception:
             return super().decode(body)
-        openings = body.count(b"[") + body.count(b"{") if len(body) > MAX_DEPTH else 0
-        if openings > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
+        if _may_be_deep(body) and structure(body)[1] > MAX_DEPTH:
             raise self._refused(body, ValueError(TOO_DEEP))
         return value
+
+
+def _may_be_deep(body: bytes) -> bool:
+    return len(body) > DEEP and body.count(b"[") + body.count(b"{") > MAX_DEPTH
 
 
 def _plain(value: Any) -> Any:
