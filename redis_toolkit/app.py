@@ -48,6 +48,8 @@ class App(Talking):
             means ``$REDIS_TOOLKIT_URL``, then ``$REDIS_URL``, then ``redis://localhost:6379/0``.
         codec: ``"json"``, ``"msgpack"``, ``"text"`` or an object with ``encode`` and ``decode``.
         redis: a redis-py client whose server and login are used instead of a URL.
+        password: a password that is not in the URL, or a function that is called for it whenever a
+            connection is made, on the thread that makes it: so it may be a new one each time.
         **options: the fields of `Settings`, such as ``grace=30`` or ``send_tracebacks=True``.
 
     Raises:
@@ -72,10 +74,11 @@ class App(Talking):
         *,
         codec: str | Codec = "json",
         redis: Any = None,
+        password: str | Callable[[], str] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        if url is not None and redis is not None:
-            raise ConfigurationError("give an app url= or redis=, not both")
+        if redis is not None and (url is not None or password is not None):
+            raise ConfigurationError("give an app url= and password=, or redis=, not both")
         try:
             settings = Settings(**options)
         except TypeError as error:
@@ -83,7 +86,7 @@ class App(Talking):
             raise ConfigurationError(
                 f"App() has no option {unknown}: see Settings for those it has"
             ) from error
-        connections = _connections_of(default_url() if url is None else url, redis, settings)
+        connections = _connections_of(default_url() if url is None else url, redis, password, settings)
         super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
         self._gap_callbacks: list[Callable[[Gap], Any]] = []
@@ -313,11 +316,11 @@ class App(Talking):
                 logger.exception("on_gap callback %s failed", handler_name(callback))
 
 
-def _connections_of(url: str, redis: Any, settings: Settings) -> Connections:
+def _connections_of(url: str, redis: Any, password: Any, settings: Settings) -> Connections:
     """Return the connections of an app; a worker process joins the embedded server of its supervisor."""
     part = assignment()  # in any case: what this process starts from now on is no worker
     if redis is not None:
         return Connections(None, client=redis, connect_timeout=settings.connect_timeout)
     if part is not None:
         url = part.urls.get(url, url)
-    return shared_connections(url, settings.connect_timeout)
+    return shared_connections(url, settings.connect_timeout, password)

@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 from redis_toolkit._core.async_hub import AsyncHub
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import REFUSED, Call, Deadline, Exchange, ExchangeMany, Flow, by_sha, by_text
-from redis_toolkit._core.recovery import Failed, Fate, retrying_async, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, retrying_async, sort
 from redis_toolkit.errors import RedisToolkitError
 from redis_toolkit.settings import Settings
 
@@ -167,9 +167,9 @@ async def _with_errors(hub: AsyncHub, step: Call, replies: list[Any], deadline: 
         again = await hub.call([by_text(step.commands[place]) for place in missing], deadline)
         for place, reply in zip(missing, again, strict=True):
             replies[place] = reply
-    for reply in replies:
+    for command, reply in zip(step.commands, replies, strict=True):
         if isinstance(reply, Failed):
             raise Failed(reply.fate, reply.error)
         if isinstance(reply, Exception):
-            raise sort(reply, sent=True, where=hub.where) from reply
+            raise sort(reply, sent=True, where=hub.where, doing=describe(command)) from reply
     return replies

@@ -26,7 +26,7 @@ from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.deadlines import Deadlines
 from redis_toolkit._core.flow import REFUSED, Command, Outgoing, ScriptCall, by_sha, by_text
-from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, sort
 from redis_toolkit.errors import RequestTimeout
 from redis_toolkit.wire import reply_id
 
@@ -180,7 +180,7 @@ class AsyncHub:
         elif isinstance(reply, NoScriptError):
             link.send((by_text(script),), (partial(self._accepted, link, done, script),))
         elif isinstance(reply, Exception):
-            done.set_exception(sort(reply, sent=True, where=self.where))
+            done.set_exception(sort(reply, sent=True, where=self.where, doing=describe(script)))
         else:
             done.set_result(REFUSED)
 
@@ -219,7 +219,10 @@ class AsyncHub:
         """
         if link is not self._inbox:
             return
-        failure = error if isinstance(error, Failed) else sort(error, sent=True, where=self.where)
+        doing = describe(("BLPOP", self._inbox_key, 0)) + ", the reply to a request that was sent,"
+        failure = (
+            error if isinstance(error, Failed) else sort(error, sent=True, where=self.where, doing=doing)
+        )
         link.close(failure)
         if self._commands is not None:
             self._commands.recall(sort(ConnectionError("the inbox was lost"), sent=False, where=self.where))

@@ -27,7 +27,7 @@ import hiredis
 from redis_toolkit._core.connection import NOTHING, Connections, new_reader
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.opening import open_link
-from redis_toolkit._core.recovery import Failed, sort
+from redis_toolkit._core.recovery import Failed, Fate, sort
 from redis_toolkit._core.tls_transport import TlsTransport
 
 __all__ = ["AsyncLink", "Receiver"]
@@ -177,6 +177,8 @@ class AsyncLink(asyncio.Protocol):
             receiver(self.lost)
 
     def _not_sent(self) -> Failed:
+        if self.lost is not None and self.lost.fate is not Fate.UNKNOWN:
+            return self.lost  # why nothing was sent, by its name
         reason = ConnectionError(f"its connection had been lost: {self.lost}")
         return sort(reason, sent=False, where=self.where)
 
@@ -197,6 +199,9 @@ class AsyncLink(asyncio.Protocol):
             reader.feed(data)
             reply = reader.gets()
             while reply is not NOTHING:
+                if isinstance(reply, Exception) and not receivers:  # we are not let in, and hear why
+                    self.close(sort(reply, sent=True, where=self.where))
+                    return
                 receivers.popleft()(reply)
                 if self.lost is not None:
                     return  # by that receiver: the others have heard of it

@@ -24,7 +24,7 @@ import redis
 from redis_toolkit._core.embedded import embedded_server
 from redis_toolkit._core.link import NOTHING, Link, new_reader, packed
 from redis_toolkit._core.recovery import Failed, Fate
-from redis_toolkit._core.server import RedisServer, server_of_client, server_of_url, url_of
+from redis_toolkit._core.server import Password, RedisServer, server_of_client, server_of_url, url_of
 from redis_toolkit.errors import ConfigurationError, ServerUnreachable
 
 __all__ = ["NOTHING", "Connections", "Link", "new_reader", "packed", "shared_connections"]
@@ -40,12 +40,20 @@ class Connections:
         url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``embedded://``.
         client: a redis-py client whose server and login are used instead of a URL.
         connect_timeout: seconds to reach the server and log in.
+        password: one that is not in the URL, or a function that is called for it at each connection.
 
     Raises:
         ConfigurationError: the URL cannot be understood.
     """
 
-    def __init__(self, url: str | None, *, client: Any = None, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        client: Any = None,
+        connect_timeout: float = 5.0,
+        password: Password | None = None,
+    ) -> None:
         self._embedded = None
         self._server: RedisServer | None = None
         self._given_client = client
@@ -59,9 +67,11 @@ class Connections:
         if client is not None:
             self._server = server_of_client(client)
         elif url is not None and url.startswith("embedded:"):
+            if password is not None:
+                raise ConfigurationError("an embedded server has no password: leave password= out")
             self._embedded = embedded_server(url)
         else:
-            self._server = server_of_url(self.url)
+            self._server = server_of_url(self.url, password)
 
     @property
     def is_embedded(self) -> bool:
@@ -157,16 +167,18 @@ class Connections:
                 self._pid = os.getpid()
 
 
-_shared: weakref.WeakValueDictionary[tuple[str, float], Connections] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[tuple[str, float, Any], Connections] = weakref.WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
-def shared_connections(url: str, connect_timeout: float) -> Connections:
+def shared_connections(url: str, connect_timeout: float, password: Password | None = None) -> Connections:
     """Return the connections of this process to a URL: one pool for all who name the same one."""
+    name = (url, connect_timeout, password)
     with _shared_lock:
-        found = _shared.get((url, connect_timeout))
+        found = _shared.get(name)
         if found is None:
-            found = _shared[url, connect_timeout] = Connections(url, connect_timeout=connect_timeout)
+            found = Connections(url, connect_timeout=connect_timeout, password=password)
+            _shared[name] = found
         return found
 
 

@@ -67,6 +67,7 @@ class Link:
         connection = self._connection
         deadline = time.monotonic() + timeout
         connection.socket_connect_timeout = connection.socket_timeout = max(timeout, 0.001)
+        connection.until = deadline
         if logs_in_plainly(connection):
             connection.redis_connect_func = lambda _connection: self._log_in(deadline)
         try:

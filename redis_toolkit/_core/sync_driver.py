@@ -33,7 +33,7 @@ from redis_toolkit._core.flow import (
     by_text,
 )
 from redis_toolkit._core.flows.requests import MARKER
-from redis_toolkit._core.recovery import Failed, Fate, retrying, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, retrying, sort
 from redis_toolkit.errors import DecodeError, RedisToolkitError, RequestTimeout
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import UnreadableEnvelope
@@ -118,7 +118,7 @@ class SyncDriver:
             accepted = link.read_by(deadline + READ_MARGIN, ACCEPTED_BYTES)
             if isinstance(accepted, ResponseError):
                 link.close()
-                raise sort(accepted, sent=True, where=link.where) from accepted
+                raise sort(accepted, sent=True, where=link.where, doing=describe(script)) from accepted
             popped = link.read_by(deadline + READ_MARGIN)
         except Failed as failure:
             if failure.fate is Fate.UNKNOWN and time.monotonic() >= deadline:
@@ -126,7 +126,8 @@ class SyncDriver:
             raise
         if isinstance(popped, ResponseError):
             link.close()
-            raise sort(popped, sent=True, where=link.where) from popped
+            doing = describe(("BLPOP", request.reply_key, 0)) + ", the reply to a request that was sent,"
+            raise sort(popped, sent=True, where=link.where, doing=doing) from popped
         if popped is not None and not _is_pop_of(request.reply_key, popped):
             link.close()
             raise sort(_Shifted(popped), sent=True, where=link.where)
@@ -159,10 +160,10 @@ def call_on(link: Link, step: Call, deadline: float) -> list[Any]:
         again = link.call([by_text(step.commands[place]) for place in missing], deadline)
         for place, reply in zip(missing, again, strict=True):
             replies[place] = reply
-    for reply in replies:
+    for command, reply in zip(step.commands, replies, strict=True):
         if isinstance(reply, ResponseError):
             link.close()
-            raise sort(reply, sent=True, where=link.where) from reply
+            raise sort(reply, sent=True, where=link.where, doing=describe(command)) from reply
     return replies
 
 

@@ -7,6 +7,8 @@ Rules:
 - Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
   as long again the connection is given up.
 - An interruption is reported once, as one `Gap`, when everything is confirmed again.
+- A channel that an ACL refuses is asked for again and again, while the others are heard; but a start that
+  is refused one fails.
 - Exact names are subscribed before globs, so that a handler's primary subscription is the first one
   that is confirmed.
 """
@@ -17,15 +19,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from redis_toolkit._core.connection import NOTHING, Connections, Link
 from redis_toolkit._core.flow import Command
-from redis_toolkit._core.recovery import Failed, Fate, reconnecting, sort
-from redis_toolkit.errors import OutcomeUnknown
+from redis_toolkit._core.recovery import Failed, Fate, describe, reconnecting, sort
+from redis_toolkit.errors import OutcomeUnknown, PermissionDenied
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import LiveTable
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.lane import Lane
+from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["Listener"]
 
@@ -75,12 +79,17 @@ class Listener:
         self._failure: Exception | None = None
         self._gap: tuple[float, str] | None = None
         self._heard = time.time()
+        self._started = False
+        self._refused: list[Command] = []
+        self._refused_gap: tuple[float, str] = (0.0, "")
+        self._retry: threading.Timer | None = None
+        self._trouble = Trouble("not subscribed")
         self._thread = threading.Thread(target=self._run, name="rt-listener", daemon=True)
 
     @property
     def confirmed(self) -> bool:
         """Whether every subscription is confirmed and the connection is not known to be lost."""
-        return self._ready.is_set() and self._failure is None and not self._stopping.is_set()
+        return self._ready.is_set() and not (self._failure or self._refused or self._stopping.is_set())
 
     def start(self) -> None:
         """Subscribe; returns when every subscription is confirmed.
@@ -142,6 +151,7 @@ class Listener:
             self._failure = error
             self._ready.set()
             return
+        self._started = True
         while not self._stopping.is_set():
             try:
                 self._read()
@@ -167,6 +177,7 @@ class Listener:
             self._table.reset()
             self._ready.clear()
             self._link = link
+            self._refused = []
             link.send([*self._subscriptions(), ("PING",)])
         self._read(until_ready=True)
 
@@ -205,34 +216,94 @@ class Listener:
                 if kind != b"pong":
                     continue
             elif isinstance(reply, Exception):
-                raise sort(reply, sent=False, where=link.where) from reply
+                self._take_error(sort(reply, sent=False, where=link.where, doing=self._asked()))
+                continue
             if self._stopping.is_set():
                 return
             self._check_ready()
             if until_ready and self._ready.is_set():
                 return
 
+    def _asked(self) -> str:
+        """Return what it subscribes to, for a message."""
+        return " and ".join(map(describe, self._refused or self._subscriptions()))
+
+    def _take_error(self, failure: Failed) -> None:
+        """Once it has been subscribed, a refusal is for some channels: ask for each on its own.
+
+        Raises:
+            Failed: it is none, or this is the start.
+        """
+        if not self._started or not isinstance(failure.error, PermissionDenied):
+            raise failure from failure.error
+        link = self._link
+        if link is not None and not self._refused:
+            with self._lock:
+                self._refused = self._apart()
+                link.send([*self._refused, ("PING",)])
+        self._refused_gap = (self._refused_gap[0] or self._heard, str(failure))
+
+    def _apart(self) -> list[Command]:
+        """Return a subscription for each name that is not confirmed."""
+        names, globs = self._wanted()
+        exact: list[Command] = [
+            ("SUBSCRIBE", name) for name in names if not self._table.is_confirmed(name, glob=False)
+        ]
+        return exact + [
+            ("PSUBSCRIBE", glob) for glob in globs if not self._table.is_confirmed(glob, glob=True)
+        ]
+
     def _check_ready(self) -> None:
         """At a PONG: everything that was asked for before it is answered."""
-        if self._ready.is_set() and self._gap is None:
+        if self._ready.is_set() and self._gap is None and not self._refused:
             return
         with self._lock:
-            names, globs = self._wanted()
-            if not all(self._table.is_confirmed(name, glob=False) for name in names):
+            before, missing = self._refused, self._apart()
+            if missing and not before:
                 return
-            if not all(self._table.is_confirmed(glob, glob=True) for glob in globs):
-                return
+            self._refused = missing
             gap, self._gap = self._gap, None
             self._ready.set()
-        if gap is None:
-            return
-        channels = tuple(
-            name for lane in self._active() for name in (*lane.handler.channels, *lane.handler.globs)
-        )
+        if missing:
+            self._ask_again_later()
+        else:
+            self._trouble.over()
+        if gap is not None:
+            self._report_gap(gap, list(self._active()))
+        elif before and not missing:
+            since, self._refused_gap = self._refused_gap, (0.0, "")
+            back = {command[1] for command in before}
+            self._report_gap(since, [lane for lane in self._active() if self._hears(lane, back)])
+
+    def _hears(self, lane: Lane, names: set[Any]) -> bool:
+        return any(name.encode("utf-8") in names for name in (*lane.handler.channels, *lane.handler.globs))
+
+    def _report_gap(self, gap: tuple[float, str], lanes: Sequence[Lane]) -> None:
+        channels = tuple(name for lane in lanes for name in (*lane.handler.channels, *lane.handler.globs))
         if channels:
             self._report(Gap(tuple(dict.fromkeys(channels)), gap[0], time.time(), gap[1]))
         else:
             logger.info("connected again: %s", gap[1])
+
+    def _ask_again_later(self) -> None:
+        """Ask again for what was refused, from a thread of its own, as the reader may always be busy."""
+        failure = Failed(Fate.REFUSED, PermissionDenied(self._refused_gap[1]))
+        self._trouble.tell(failure)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = threading.Timer(self._settings.reconnect_cap, self._ask_again)
+        self._retry.name, self._retry.daemon = "rt-listener-again", True
+        self._retry.start()
+
+    def _ask_again(self) -> None:
+        with self._lock:
+            link = self._link
+            if link is None or not self._refused or self._stopping.is_set():
+                return
+            try:
+                link.send([*self._refused, ("PING",)])
+            except Failed as failure:
+                logger.debug("the reader notices as well, and subscribes anew: %s", failure)
 
     def _active(self) -> Iterator[Lane]:
         return (lane for lane in self._lanes if self._listening or lane.handler.every_worker)
@@ -265,9 +336,12 @@ class Listener:
     def _close(self) -> None:
         with self._lock:
             link, self._link = self._link, None
+            retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
         if link is not None:
             link.close()
 
     def _log(self, failure: Failed) -> None:
         if not self._stopping.is_set():
-            logger.warning("not subscribed, trying again: %s", failure)
+            self._trouble.tell(failure)

@@ -30,11 +30,14 @@ from redis_toolkit.worker.answering import Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.kept_link import KeptLink
+from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["RequestLoop"]
 
 logger = logging.getLogger("redis_toolkit")
 
+CLAIM = "to claim requests (BLPOP, LPOP)"
+"""What is said of a claim that the server refuses."""
 MARGIN = 5.0
 """Seconds beyond its block after which the connection of a claim counts as dead."""
 REFUSED_SECONDS = 1.0
@@ -67,6 +70,7 @@ class RequestLoop:
         self._concurrency = concurrency
         self._settings = settings
         self._counters = counters
+        self._trouble = Trouble("claiming requests is interrupted")
         cap = settings.reconnect_cap
         self._claim_link = KeptLink(connections, cap, self._opened_for_claims, self._log)
         self._reply_link = KeptLink(connections, cap, self._opened_for_replies, self._log)
@@ -177,7 +181,8 @@ class RequestLoop:
         if isinstance(reply, Exception):
             link = self._claim_link.link
             if not isinstance(reply, Failed):
-                reply = sort(reply, sent=True, where=link.where if link is not None else "the server")
+                where = link.where if link is not None else "the server"
+                reply = sort(reply, sent=True, where=where, doing=CLAIM)
             if reply.fate is not Fate.REFUSED:
                 self._claim_failed(this, reply)
                 return
@@ -194,6 +199,8 @@ class RequestLoop:
             self._begin(self._answerers[number], body)
         if self._claims.refused or self._claims.failure:
             self._refused()
+        else:
+            self._trouble.over()
         if this.waits and not self._claims.examining:
             self._drain(len(claimed))
 
@@ -290,7 +297,7 @@ class RequestLoop:
 
     def _log(self, failure: Failed) -> None:
         if not self._ended:
-            logger.warning("claiming requests is interrupted, trying again: %s", failure)
+            self._trouble.tell(failure)
 
 
 def _ignore(_reply: Any) -> None:

@@ -235,7 +235,10 @@ class Service:
             workers,
             ordinal=ordinal,
             grace=self._settings.grace,
-            urls=lambda: {self._connections.url: self._connections.real_url()},
+            # Others are in the program that a worker runs: a password need not stand in its environment too.
+            urls=lambda: (
+                {self._connections.url: self._connections.real_url()} if self._connections.is_embedded else {}
+            ),
             bury=bury,
         )
         if self._connections.is_embedded:

@@ -35,11 +35,14 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["RequestThreads"]
 
 logger = logging.getLogger("redis_toolkit")
 
+CLAIM = "to claim requests (BLPOP, LPOP)"
+"""What is said of a claim that the server refuses."""
 BATCH_SECONDS = 0.010
 """Seconds of quick work that are claimed at once."""
 REFUSED_SECONDS = 1.0
@@ -89,6 +92,7 @@ class RequestThreads:
         self._connections = connections
         self._settings = settings
         self._counters = counters
+        self._trouble = Trouble("claiming requests is interrupted")
         self._turn = threading.Condition()
         self._leader: _Worker | None = None
         self._orphans: deque[Claimed] = deque()
@@ -196,6 +200,8 @@ class RequestThreads:
             self._exchange(me, me.link, this, block)
         if self._claims.refused or self._claims.failure:
             self._refused(me)
+        else:
+            self._trouble.over()
         if this.pause and not draining:
             self._stopping.wait(this.pause)
         if (this.waits or not this.replies) and not self._claims.examining:
@@ -223,7 +229,7 @@ class RequestThreads:
             for _ in range(this.replies):
                 reply = link.read(block + READ_TIMEOUT)
                 if isinstance(reply, Exception):
-                    failure = sort(reply, sent=True, where=link.where)
+                    failure = sort(reply, sent=True, where=link.where, doing=CLAIM)
                     if failure.fate is not Fate.REFUSED:
                         link.close()
                         raise failure from reply
@@ -380,4 +386,4 @@ class RequestThreads:
 
     def _log(self, failure: Failed) -> None:
         if not self._stopping.is_set():
-            logger.warning("claiming requests is interrupted, trying again: %s", failure)
+            self._trouble.tell(failure)

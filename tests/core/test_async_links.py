@@ -17,7 +17,9 @@ from redis_toolkit import App
 from redis_toolkit._core import async_hub
 from redis_toolkit._core.async_hub import AsyncHub
 from redis_toolkit._core.connection import Connections
+from redis_toolkit._core.flow import ScriptCall
 from redis_toolkit._core.recovery import Failed, Fate
+from redis_toolkit._core.scripts import REQUEST
 from redis_toolkit.errors import OutcomeUnknown, RequestTimeout, ServerUnreachable
 from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits
 from tests.core.callers import LATE, listens, serving
@@ -74,7 +76,9 @@ class TestWhatHasNotLeft:
             loop = asyncio.get_running_loop()
             hub: Any = AsyncHub(Connections("redis://127.0.0.1:1"), loop)
             done = loop.create_future()
-            hub._accepted(None, done, None, redis.BusyLoadingError("LOADING the dataset"))
+            hub._accepted(
+                None, done, ScriptCall(REQUEST, ("list",), ()), redis.BusyLoadingError("LOADING the dataset")
+            )
             failure = done.exception()
             assert isinstance(failure, Failed)
             assert failure.fate is Fate.NOT_EXECUTED

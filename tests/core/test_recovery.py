@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from redis_toolkit._core.recovery import Failed, Fate, reconnecting, retrying, sort
+from redis_toolkit._core.recovery import Failed, Fate, PasswordUnknown, reconnecting, retrying, sort
 from redis_toolkit.errors import (
     AuthenticationFailed,
     CommandRefused,
@@ -192,3 +193,47 @@ class TestReconnecting:
         with pytest.raises(Failed):
             reconnecting(1000, stopping, lambda failure: None)(connect)
         assert time.monotonic() - started < 30
+
+
+def tls(reason: str) -> Exception:
+    """Return what redis-py makes of a TLS handshake that failed."""
+    error = redis.ConnectionError(f"Error 1 connecting to somewhere:6379. {reason}")
+    error.__context__ = ssl.SSLError(1, reason)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "fate", "way_out"),
+    [
+        (reply("NOAUTH Authentication required."), Fate.PERMANENT, "password="),
+        (reply("WRONGPASS invalid username-password pair"), Fate.PERMANENT, "check user and password"),
+        (PasswordUnknown("the password function ask raised KeyError"), Fate.PERMANENT, "mend"),
+        (reply("DENIED Redis is running in protected mode because"), Fate.PERMANENT, "give it a password"),
+        (tls("CERTIFICATE_VERIFY_FAILED: self-signed"), Fate.PERMANENT, "ssl_ca_certs"),
+        (tls("CERTIFICATE_VERIFY_FAILED: Hostname mismatch"), Fate.PERMANENT, "ssl_check_hostname"),
+        (tls("CERTIFICATE_VERIFY_FAILED: certificate has expired"), Fate.PERMANENT, "renew"),
+        (tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Fate.PERMANENT, "ssl_certfile"),
+        (tls("WRONG_VERSION_NUMBER"), Fate.PERMANENT, "use redis://"),
+        (
+            redis.InvalidResponse(r'Protocol error, got "\x15" as reply type byte'),
+            Fate.PERMANENT,
+            "rediss://",
+        ),
+        (reply("ERR max number of clients reached"), Fate.NOT_EXECUTED, "raise maxclients"),
+        (OSError(111, "Connection refused"), Fate.NOT_EXECUTED, "Start a Redis"),
+        (reply("NOPERM no permissions"), Fate.REFUSED, "ACL SETUSER"),
+        (reply("ERR The user executing the script can't run this command"), Fate.REFUSED, "ACL SETUSER"),
+        (reply("OOM command not allowed"), Fate.REFUSED, "raise maxmemory"),
+        (reply("MISCONF Redis is configured to save"), Fate.REFUSED, "disk"),
+        (reply("WRONGTYPE Operation against a key"), Fate.REFUSED, "delete or rename"),
+        (reply("ERR DB index is out of range"), Fate.REFUSED, "no database of that number"),
+    ],
+)
+def test_every_row_names_the_server_and_the_way_out(error: Exception, fate: Fate, way_out: str) -> None:
+    failed = sort(error, sent=False, where=WHERE, doing="PUBLISH 'news'")
+    assert failed.fate is fate
+    assert WHERE in str(failed)
+    assert way_out in str(failed)
+    assert "\n" not in str(failed)
+    if fate is Fate.REFUSED:
+        assert "PUBLISH 'news'" in str(failed)

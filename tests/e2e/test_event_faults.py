@@ -138,6 +138,7 @@ def test_a_dead_network_is_noticed_and_is_one_gap(
 def test_a_killed_server_is_one_gap_however_long_it_is_away(
     own_server: Server, make_app: MakeApp, quickly: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "redis_toolkit")  # what is said again is said there
     listening = Listening(make_app(own_server.url, **quickly), own_server)
     with listening.app:
         own_server.kill()

@@ -122,7 +122,7 @@ def test_a_right_that_was_taken_away_is_asked_for_again_without_haste(make: Make
     info = own_server.client()
     own_server.execute("ACL", "SETUSER", "worker", "resetchannels")  # it also ends the subscriptions
     eventually(lambda: not app.health_check(), what="end of the subscriptions")
-    assert attempts(lambda: int(info.info("stats")["total_connections_received"])) < MANY
+    assert attempts(lambda: int(info.info("commandstats")["cmdstat_subscribe"]["rejected_calls"])) < MANY
     own_server.execute("ACL", "SETUSER", "worker", "&*")
     client = App(own_server.url)
     hears_again(client, app)

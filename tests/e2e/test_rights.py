@@ -1,0 +1,180 @@
+"""ACL users: the rules of the documentation are enough, and each right that is missing is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_toolkit import App, PermissionDenied, keys
+from tests.e2e.conftest import MakeApp
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+
+PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+RULES = dict(re.findall(r'title="acl: (\w+)"\n(.*)\n', PAGE))
+pytestmark = [pytest.mark.usefixtures("every_style"), pytest.mark.fault(35, "events", "requests")]
+
+
+@pytest.fixture
+def user(server: Server) -> Callable[..., str]:
+    """Return a function that makes a user with rules, and returns its URL."""
+
+    def make(name: str, *rules: str) -> str:
+        server.execute("ACL", "SETUSER", name, "reset", "on", ">pw", *" ".join(rules).split())
+        return server.url.replace("redis://", f"redis://{name}:pw@")
+
+    return make
+
+
+def serving(app: App) -> list[Any]:
+    got: list[Any] = []
+    app.on("news", "glob:*", requests=False)(got.append)
+    app.on("echo", events=False)(lambda data: data)
+    app.on("any:*", events=False, requests=True)(lambda data, channel: channel)
+    return got
+
+
+def test_the_rules_of_the_documentation_are_enough(user: Callable[..., str], make_app: MakeApp) -> None:
+    worker = make_app(user("worker", RULES["workers"]))
+    caller = make_app(user("caller", RULES["callers"]))
+    hearer = make_app(user("hearer", RULES["subscribers"]))
+    got, heard = serving(worker), list[Any]()
+    hearer.on("news", "glob:*", requests=False)(heard.append)
+    worker.start()
+    hearer.start()
+    assert caller.request("echo", 1) == 1
+    assert caller.request("any:thing", 1) == "any:thing"
+    assert caller.request_many("echo", range(20)) == list(range(20))
+    assert caller.publish("news", 1) == 2
+    assert caller.publish_many("glob:1", [2, 3]) == [2, 2]
+    eventually(lambda: got == heard == [1, 2, 3])
+    assert worker.health_check()
+    assert caller.health_check()
+    assert hearer.health_check()
+
+
+CALLER = "on ~* &* +@all"
+REQUEST = ["eval", "time", "zcount", "rpush", "pexpire", "pttl"]
+
+
+@pytest.mark.parametrize("command", REQUEST)
+def test_a_request_without_a_command_is_refused_and_not_half_sent(
+    user: Callable[..., str], make_app: MakeApp, server: Server, app: App, command: str
+) -> None:
+    ran: list[Any] = []
+    app.on("echo", events=False)(ran.append)
+    app.start()
+    caller = make_app(user("ann", CALLER, f"-{command}", "-evalsha" if command == "eval" else ""))
+    with pytest.raises(PermissionDenied, match=rf"(?i){command}") as caught:
+        caller.request("echo", 1, timeout=60)
+    assert "user 'ann'" in str(caught.value)
+    assert "ACL SETUSER" in str(caught.value)
+    assert keys.requests("echo") in str(caught.value)
+    assert server.execute("LLEN", keys.requests("echo")) == 0
+    app.stop()
+    assert ran == []
+
+
+def test_who_may_not_wait_for_the_reply_has_sent_nothing(
+    user: Callable[..., str], make_app: MakeApp, server: Server, app: App
+) -> None:
+    ran: list[Any] = []
+    app.on("echo", events=False)(ran.append)
+    app.start()
+    caller = make_app(user("ann", CALLER, "-blpop"))
+    with pytest.raises(PermissionDenied, match=r"(?i)blpop"):
+        caller.request("echo", 1, timeout=60)
+    app.stop()
+    if hasattr(caller, "background") or server.kind == "redis62":
+        return  # nobody can tell them in advance
+    assert ran == []
+
+
+def test_keys_and_channels(user: Callable[..., str], make_app: MakeApp, app: App) -> None:
+    serving(app)
+    app.start()
+    own = "~rt:c:{echo}:* ~rt:i:* ~rt:patterns resetchannels &news* &rt:c:{echo}:* +@all"
+    caller = make_app(user("ann", own))
+    assert caller.request("echo", 1) == 1
+    assert caller.publish("news", 1) == 1
+    with pytest.raises(PermissionDenied, match=r"rt:c:\{other\}:requests.*'ann'.*key"):
+        caller.request("other", 1, timeout=60)
+    with pytest.raises(PermissionDenied, match=r"PUBLISH 'other'.*'ann'.*channel"):
+        caller.publish("other", 1)
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ("-subscribe", "(?i)subscribe"),
+        ("-psubscribe", "PSUBSCRIBE 'glob:"),
+        ("resetchannels &rt:* &glob:*", "'news'"),
+        ("-zadd", r"rt:c:\{echo\}:servers"),
+        ("-pexpire", r"(?i)pexpire.*rt:c:\{echo\}:servers"),
+        ("resetkeys ~rt:patterns", r"rt:c:\{echo\}:servers"),
+    ],
+)
+def test_a_start_without_a_right_says_which(
+    user: Callable[..., str], make_app: MakeApp, server: Server, rules: str, named: str
+) -> None:
+    app = make_app(user("bob", CALLER, rules))
+    serving(app)
+    with pytest.raises(PermissionDenied, match=named) as caught:
+        app.start()
+    assert "user 'bob'" in str(caught.value)
+    if rules in ("-zadd", "-pexpire"):
+        assert server.execute("KEYS", "rt:c:{echo}:servers") == []
+
+
+def test_a_channel_that_is_taken_away_leaves_the_others(
+    user: Callable[..., str],
+    make_app: MakeApp,
+    server: Server,
+    quickly: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(user("bob", CALLER), **quickly)
+    got, other, gaps = serving(app), list[Any](), list[Any]()
+    app.on("other", requests=False)(other.append)
+    app.on_gap(gaps.append)
+    app.start()
+    server.execute("ACL", "SETUSER", "bob", "resetchannels", "&rt:*", "&news", "&glob:*")
+    eventually(lambda: not app.health_check(), what="loss of the channel")
+    client = server.client()
+    eventually(lambda: client.publish("news", "1") == 1, what="the other channel")
+    eventually(lambda: got == [1])
+    assert client.publish("other", "2") == 0
+    eventually(lambda: any("'other'" in line for line in caplog.messages), what="a line that names it")
+    server.execute("ACL", "SETUSER", "bob", "&*")
+    eventually(lambda: client.publish("other", "3") == 1, what="the channel again")
+    eventually(lambda: other == [3])
+    eventually(app.health_check, what="health")
+    lines = [line for line in caplog.messages if "not subscribed" in line]
+    assert len(lines) <= 4, lines
+    assert any("other" in gap.channels for gap in gaps)
+
+
+def test_a_heartbeat_that_is_refused_says_so_once(
+    user: Callable[..., str],
+    make_app: MakeApp,
+    server: Server,
+    quickly: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(user("bob", CALLER), **{**quickly, "lease": 0.4})
+    serving(app)
+    app.start()
+    server.execute("ACL", "SETUSER", "bob", "-zadd")
+    eventually(lambda: any("heartbeat" in line for line in caplog.messages))
+    client = server.client()
+    first = int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+    eventually(lambda: int(client.info("commandstats")["cmdstat_evalsha"]["calls"]) > first + 20)
+    server.execute("ACL", "SETUSER", "bob", "+zadd")
+    eventually(lambda: server.execute("EXISTS", keys.servers("echo")))
+    lines = [line for line in caplog.messages if "heartbeat failed" in line and "refused" in line]
+    assert len(lines) == 1
+    assert app.request("echo", 1, timeout=60) == 1
