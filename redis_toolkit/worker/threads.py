@@ -53,6 +53,8 @@ READ_TIMEOUT = 5.0
 
 Claimed = tuple[Answerer, bytes]
 """A request as it stood in its list, and who answers it."""
+SHORTEST_ANSWER = 4
+"""Bytes of the shortest answer to a command, ``:1`` and a line end."""
 
 
 @dataclass(eq=False, slots=True)
@@ -213,8 +215,12 @@ class RequestThreads:
         pairs = serving.push_replies(replies)
         commands: list[Command | bytes] = [command for pair in pairs for command in pair]
         link.send([*commands, this.packet] if this is not None else commands)
+        # Two short answers to each push come at once, and nothing hangs on them: they need not wake anybody.
+        few = len(pairs) * 2 * SHORTEST_ANSWER if this is not None and this.replies else 0
+        deadline = time.monotonic() + block + READ_TIMEOUT
         for push, _ in pairs:
-            pushed, _ = link.read(READ_TIMEOUT), link.read(READ_TIMEOUT)
+            pushed, _ = link.read_by(deadline, few), link.read_by(deadline)
+            few = 0
             if isinstance(pushed, Exception):
                 self._counters.add("undelivered", len(push) - 2)
                 logger.warning("%d replies were refused by the server: %s", len(push) - 2, pushed)
