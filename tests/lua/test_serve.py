@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from redis_toolkit import keys
 from redis_toolkit._core.scripts import SERVE
 from tests.kit.servers import Server
