@@ -6,6 +6,7 @@ has all four in one run. After each test no thread of redis_toolkit is left.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +49,7 @@ def all_is_tidy(server: Server) -> Iterator[None]:
 
 def clients(server: Server) -> int:
     """Return how many connections a server has, one of which asks."""
-    return int(server.client().info("clients")["connected_clients"])
+    return int(server.execute("INFO", "clients")["connected_clients"])
 
 
 @pytest.fixture
@@ -57,8 +58,11 @@ def traffic(
     proxy: Proxy,  # noqa: F811
     make_app: MakeApp,  # noqa: F811
     quickly: dict[str, Any],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
 ) -> StartTraffic:
     """Return a function that starts traffic through the proxy, with options for the apps in `options`."""
+
+    caplog.set_level(logging.CRITICAL, "redis_toolkit")  # thousands of lines say what is expected here
 
     @contextmanager
     def start(options: dict[str, Any] | None = None, **how: Any) -> Iterator[Traffic]:

@@ -24,11 +24,9 @@ def seeded() -> random.Random:
 def test_all_connections_are_killed_again_and_again(
     own_server: Server, traffic: StartTraffic, tier: Tier
 ) -> None:
-    client = own_server.client()
-
     def kill() -> None:
         for kind in ("normal", "pubsub"):
-            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            own_server.execute("CLIENT", "KILL", "TYPE", kind)
 
     with traffic() as flowing:
         flowing.lasts(tier(2.0, 30.0), kill)
@@ -37,7 +35,10 @@ def test_all_connections_are_killed_again_and_again(
 
 
 @pytest.mark.fault(17, "events", "requests")
-@pytest.mark.parametrize("direction", ["both", pytest.param("up", marks=pytest.mark.long), "down"])
+@pytest.mark.parametrize(
+    "direction",
+    ["both", pytest.param("up", marks=pytest.mark.long), pytest.param("down", marks=pytest.mark.long)],
+)
 def test_a_network_that_swallows_everything_for_a_while(
     proxy: Proxy, traffic: StartTraffic, tier: Tier, direction: Any
 ) -> None:
