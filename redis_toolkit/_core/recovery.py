@@ -5,8 +5,8 @@ what went wrong                               fate            what the caller ge
 ============================================  ==============  ========================================
 no connection; LOADING, READONLY, MASTERDOWN,  NOT_EXECUTED    retried until the deadline, then
 CLUSTERDOWN, TRYAGAIN; maxclients                              `ServerUnreachable`
-connection cut after bytes had left           UNKNOWN         `OutcomeUnknown`; retried only if the
-                                                              step may be repeated
+connection cut after bytes had left; UNBLOCKED UNKNOWN         `OutcomeUnknown`; retried only if the
+(the server became a replica meanwhile)                        step may be repeated
 OOM, MISCONF, NOPERM, WRONGTYPE, other -ERR   REFUSED         `StoreFull`, `PermissionDenied`,
                                                               `KeyConflict`, `CommandRefused`
 wrong user or password, or none; a password   PERMANENT       `AuthenticationFailed`, at once
@@ -158,7 +158,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}"))
     if "max number of clients" in text:
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
-    if isinstance(error, redis.ResponseError):
+    if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
     return _insecure(error, text, sent, where) or _lost(text, sent, where)
 
