@@ -43,6 +43,7 @@ from redis_toolkit.errors import (
     RedisToolkitError,
     ServerUnreachable,
     StoreFull,
+    one_line,
 )
 
 __all__ = [
@@ -142,7 +143,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         doing: what was tried, as `describe` says it, for the message.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
-    text = " ".join(f"{code} {error}".split())
+    text = one_line(" ".join(f"{code} {error}".split()))
     if isinstance(error, PasswordUnknown):
         message = f"there is no password for {where}: {text}; mend what it gets the password from"
         return Failed(Fate.PERMANENT, AuthenticationFailed(message))
@@ -190,7 +191,7 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
         cause = cause.__cause__ or cause.__context__
     if cause is None or isinstance(cause, ssl.SSLEOFError):
         return None
-    text = " ".join(str(cause).split())
+    text = one_line(" ".join(str(cause).split()))
     if sent and "ALERT" not in text.upper():
         return None  # a connection that worked, and broke
     advice = next(advice for mark, advice in _CERTIFICATES if mark in text or mark in text.upper())
