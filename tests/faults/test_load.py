@@ -170,7 +170,8 @@ def test_a_thousand_clients_come_back_to_a_server(
         started, back = time.monotonic(), []
 
         def all_are_back() -> bool:
-            there = int(own_server.execute("PUBSUB", "NUMSUB", "news")[1])
+            # Not PUBSUB NUMSUB, which on Valkey 9.1 is far off now and then while many subscribe.
+            there = len(own_server.execute("CLIENT", "LIST", "TYPE", "pubsub").splitlines())
             back.append((time.monotonic() - started, there))
             return there == processes * each
 
