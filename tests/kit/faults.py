@@ -9,7 +9,7 @@
 Rules: a test that belongs to the matrix says so with ``fault(ROW, *COLUMNS)``, once for each row. It runs
 with all other tests, in its quick form. With ``--faults`` only the tests of the matrix run, in full, and
 those marked ``long`` too; the table is printed, and a cell that is due and has no test fails the run when
-no tests were chosen by hand.
+no tests were chosen by hand. ``-m fault --matrix`` prints it for the quick form.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def tier(pytestconfig: pytest.Config) -> Tier:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run the fault matrix in full, and print it")
+    parser.addoption("--matrix", action="store_true", help="print what became of the fault matrix")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,7 +105,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.getoption("--faults"):
+    if config.getoption("--faults") or config.getoption("--matrix"):
         terminalreporter.section("fault matrix")
         for line in config.stash[_MATRIX].table():
             terminalreporter.line(line)
