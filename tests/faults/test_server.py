@@ -81,8 +81,8 @@ def loading(server: Server, seconds: float) -> Iterator[None]:
     """Let it load its own data again, which takes about so long."""
     for name, value in (("key-load-delay", 1000), ("loading-process-events-interval-bytes", 1024)):
         server.execute("CONFIG", "SET", name, value)
-    for number in range(int(seconds * 900)):
-        server.execute("SET", f"rt:filling:{number}", "x" * 100, "EX", 600)
+    fill = "for i = 1, ARGV[1] do redis.call('SET', 'rt:filling:' .. i, ARGV[2], 'EX', 600) end"
+    server.execute("EVAL", fill, 0, int(seconds * 900), "x" * 100)
     thread = threading.Thread(target=server.execute, args=("DEBUG", "RELOAD"))
     thread.start()
     yield
