@@ -12,7 +12,6 @@ import pytest
 from redis_toolkit import App, KeyConflict, RequestTimeout, keys
 from tests.core.awaiting import awaiting, hub_of
 from tests.e2e.conftest import MakeApp
-from tests.e2e.styles import Style
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
@@ -50,15 +49,8 @@ def test_a_foreign_value_is_an_error_for_its_callers_and_no_others(
     make_app: MakeApp,
     quickly: dict[str, Any],
     every_style: None,
-    style: Style,
-    request: pytest.FixtureRequest,
     place: str,
 ) -> None:
-    neighbours = TIMEOUT
-    if place == "requests" and style.handlers == "def":
-        neighbours = 2.5
-        why = "a request that was claimed beside the backlog of a foreign list is lost"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=RequestTimeout, reason=why))
     key = {
         "requests": keys.requests("orders"),
         "servers": keys.servers("orders"),
@@ -74,7 +66,7 @@ def test_a_foreign_value_is_an_error_for_its_callers_and_no_others(
                 in_time(lambda: caller.request(channel, 2, timeout=TIMEOUT))
             with pytest.raises(KeyConflict, match="WRONGTYPE"):
                 in_time(lambda: caller.request_many(channel, [2], timeout=TIMEOUT))
-            assert caller.request("healthy", 3, timeout=neighbours) == 3
+            assert caller.request("healthy", 3, timeout=TIMEOUT) == 3
         assert own_server.execute("GET", key) == "foreign"
         own_server.execute("DEL", key)
         eventually(lambda: _answers(caller, channel), what="answers again")

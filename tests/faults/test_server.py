@@ -90,23 +90,9 @@ def loading(server: Server, seconds: float) -> Iterator[None]:
 
 
 @pytest.mark.fault(24, "events", "requests")
-@pytest.mark.parametrize(
-    ("state", "awaits"),
-    [
-        ("READONLY", True),
-        ("MASTERDOWN", True),
-        ("LOADING", False),
-        pytest.param(
-            "LOADING",
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, raises=AssertionError, reason="an awaited request takes LOADING for a result"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("state", ["READONLY", "MASTERDOWN", "LOADING"])
 def test_a_server_that_does_not_serve_now(
-    own_server: Server, traffic: StartTraffic, tier: Tier, state: str, awaits: bool
+    own_server: Server, traffic: StartTraffic, tier: Tier, state: str
 ) -> None:
     seconds = tier(1.0, 10.0)
     how: dict[str, Callable[[], Any]] = {
@@ -114,7 +100,7 @@ def test_a_server_that_does_not_serve_now(
         "MASTERDOWN": lambda: replica_of_nobody(own_server, "no"),
         "LOADING": lambda: loading(own_server, seconds),
     }
-    with traffic(awaits=awaits) as flowing:
+    with traffic() as flowing:
         with how[state]():
             flowing.lasts(seconds)
         flowing.flows()

@@ -42,15 +42,11 @@ class Traffic:
         calling: one that talks.
         timeout: seconds that each request has.
         late: seconds over a timeout that a busy machine may need.
-        awaits: whether there are calls that are awaited, besides those from threads.
     """
 
-    def __init__(
-        self, serving: App, calling: App, *, timeout: float = 1.0, late: float = LATE, awaits: bool = True
-    ) -> None:
+    def __init__(self, serving: App, calling: App, *, timeout: float = 1.0, late: float = LATE) -> None:
         self.serving, self.calling = serving, calling
         self.timeout, self.late = timeout, late
-        self._ways = WAYS if awaits else WAYS[:2]
         self.ran: Counter[str] = Counter()
         self.gaps: list[Gap] = []
         self.heard: dict[str, list[int]] = {"threads": [], "coroutines": []}
@@ -92,9 +88,8 @@ class Traffic:
         self.serving.start()
         for handlers in self.heard:
             self._running.append(self._pool.submit(self._call, handlers))
-            if f"awaited {handlers}" in self._ways:
-                waiting = self._await(handlers)
-                self._running.append(asyncio.run_coroutine_threadsafe(waiting, self._background.loop))
+            waiting = self._await(handlers)
+            self._running.append(asyncio.run_coroutine_threadsafe(waiting, self._background.loop))
         self._running.append(self._pool.submit(self._publish))
         return self
 
@@ -123,11 +118,15 @@ class Traffic:
             for running in self._running:
                 if running.done():
                     running.result()
-            return all(self.answers[way] >= before[way] + answers for way in self._ways) and all(
+            return all(self.answers[way] >= before[way] + answers for way in WAYS) and all(
                 len(got) >= heard[name] + answers for name, got in self.heard.items()
             )
 
-        eventually(again, what=f"answers and events again; so far {self.outcomes}")
+        try:
+            eventually(again, what="answers and events again")
+        except AssertionError as error:
+            error.add_note(f"before: {before}, {heard}; now: {self.answers}, {self.outcomes}")
+            raise
         eventually(lambda: self.serving.health_check() and self.calling.health_check(), what="health")
 
     def lasts(self, seconds: float, disturb: Callable[[], object] | None = None) -> None:
@@ -184,7 +183,7 @@ class Traffic:
             number += 1
             before = time.time()
             try:
-                if number % 2 or self._ways != WAYS:
+                if number % 2:
                     self.calling.publish("news", number)
                 else:
                     self._background.run(self.calling.apublish("news", number))
