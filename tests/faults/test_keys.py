@@ -127,7 +127,6 @@ def test_a_foreign_value_in_place_of_an_inbox(
 
 
 @pytest.mark.fault(34, "requests")
-@pytest.mark.xfail(strict=True, reason="the server's text is passed on, which names no key")
 @pytest.mark.parametrize("place", ["requests", "servers"])
 def test_the_error_names_the_key(own_server: Server, make_app: MakeApp, place: str) -> None:
     key = {"requests": keys.requests("orders"), "servers": keys.servers("orders")}[place]
