@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # mkdocs-material's notice about its successor.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test test-all coverage lint format docs lock clean
+.PHONY: help demo test faults test-all coverage lint format docs lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -56,6 +56,9 @@ demo: $(READY) ## run the example: workers analyse Python's standard library
 
 test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the tests
 	@$(BIN)/python -m pytest
+
+faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for real, what held and what failed
+	@$(BIN)/python -m pytest --faults
 
 test-all: $(READY) $(REDIS62) ## the tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python tests/kit/every_python.py $(VERSIONS)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis_toolkit.convert import Converter, converter
-from redis_toolkit.errors import ConfigurationError, PayloadMismatch
+from redis_toolkit.errors import ConfigurationError, PayloadMismatch, one_line
 from redis_toolkit.message import Headers, Message
 
 __all__ = ["Binding", "handler_name", "is_async"]
@@ -29,7 +29,7 @@ _MISSING = object()
 
 def handler_name(function: Callable[..., Any]) -> str:
     """Return how messages name a handler: its qualified name, else its type."""
-    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+    return one_line(str(getattr(function, "__qualname__", None) or type(function).__name__))
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -131,3 +131,10 @@ class StoreFull(CommandRefused):
 
 class KeyConflict(CommandRefused):
     """A key of redis_toolkit holds a value of another type: something else wrote to it."""
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal shows as it is: everything unprintable is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -12,6 +12,8 @@ from hypothesis import settings
 from redis_toolkit.settings import Settings
 from tests.kit.servers import Server, available_kinds
 
+pytest_plugins = ["tests.kit.faults"]
+
 settings.register_profile("no-deadline", deadline=None)  # a deadline is a time limit that noise can break
 settings.load_profile("no-deadline")
 

@@ -163,6 +163,7 @@ class TestHeaders:
 
 class TestLimits:
     @EVERY
+    @pytest.mark.fault(31, "events", "requests")
     def test_at_the_limit_and_over_it(self, ours: Wire) -> None:
         for write in writers(ours):
             overhead = len(write("")) + 10
@@ -171,6 +172,7 @@ class TestLimits:
                 write("x" * (LIMIT + 1))
 
     @EVERY
+    @pytest.mark.fault(31, "events", "requests")
     def test_what_arrives_over_the_limit_is_not_looked_at(self, ours: Wire) -> None:
         body = b'"' + b"x" * LIMIT + b'"'
         for read in (ours.read_live, ours.read_request, ours.read_reply):

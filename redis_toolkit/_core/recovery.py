@@ -5,8 +5,8 @@ what went wrong                               fate            what the caller ge
 ============================================  ==============  ========================================
 no connection; LOADING, READONLY, MASTERDOWN,  NOT_EXECUTED    retried until the deadline, then
 CLUSTERDOWN, TRYAGAIN; maxclients                              `ServerUnreachable`
-connection cut after bytes had left           UNKNOWN         `OutcomeUnknown`; retried only if the
-                                                              step may be repeated
+connection cut after bytes had left; UNBLOCKED UNKNOWN         `OutcomeUnknown`; retried only if the
+(the server became a replica meanwhile)                        step may be repeated
 OOM, MISCONF, NOPERM, WRONGTYPE, other -ERR   REFUSED         `StoreFull`, `PermissionDenied`,
                                                               `KeyConflict`, `CommandRefused`
 wrong user or password, or none; a password   PERMANENT       `AuthenticationFailed`, at once
@@ -43,6 +43,7 @@ from redis_toolkit.errors import (
     RedisToolkitError,
     ServerUnreachable,
     StoreFull,
+    one_line,
 )
 
 __all__ = [
@@ -142,7 +143,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         doing: what was tried, as `describe` says it, for the message.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
-    text = " ".join(f"{code} {error}".split())
+    text = one_line(" ".join(f"{code} {error}".split()))
     if isinstance(error, PasswordUnknown):
         message = f"there is no password for {where}: {text}; mend what it gets the password from"
         return Failed(Fate.PERMANENT, AuthenticationFailed(message))
@@ -158,7 +159,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}"))
     if "max number of clients" in text:
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
-    if isinstance(error, redis.ResponseError):
+    if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
     return _insecure(error, text, sent, where) or _lost(text, sent, where)
 
@@ -190,7 +191,7 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
         cause = cause.__cause__ or cause.__context__
     if cause is None or isinstance(cause, ssl.SSLEOFError):
         return None
-    text = " ".join(str(cause).split())
+    text = one_line(" ".join(str(cause).split()))
     if sent and "ALERT" not in text.upper():
         return None  # a connection that worked, and broke
     advice = next(advice for mark, advice in _CERTIFICATES if mark in text or mark in text.upper())

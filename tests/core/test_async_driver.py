@@ -116,6 +116,7 @@ class TestManyAtOnce:
 class TestCancelling:
     @pytest.mark.parametrize("pause", [0.0, 0.0004])
     @pytest.mark.parametrize("warm", [True, False])
+    @pytest.mark.fault(20, "requests")
     def test_at_every_await_frees_the_place(self, own_server: Server, warm: bool, pause: float) -> None:
         async def cancelled(app: App, turns: int) -> None:
             if warm:
@@ -136,6 +137,7 @@ class TestCancelling:
                 awaiting(named(own_server.url), lambda app, turns=turns: cancelled(app, turns))  # type: ignore[misc]
             eventually(lambda: not connections(own_server), what="end of the connections")
 
+    @pytest.mark.fault(20, "requests")
     def test_many_of_many_frees_the_window(self, own_server: Server) -> None:
         listens(own_server, "silent")
 
@@ -202,6 +204,7 @@ class TestReplies:
         with serving(server.url, fail=fail):
             awaiting(server.url, main)
 
+    @pytest.mark.fault(31, "events", "requests")
     def test_what_cannot_be_sent_is_said_and_leaves_nothing(self, server: Server) -> None:
         listens(server, "echo")
 

@@ -35,6 +35,7 @@ async def waits(server: Server, channel: str, count: int) -> None:
 
 class TestCuts:
     @pytest.mark.parametrize("cut", ["inbox", "fin", "rst"])
+    @pytest.mark.fault(16, "requests")
     def test_whoever_waits_hears_it_at_once_and_the_next_get_their_replies(
         self, own_server: Server, proxy: Proxy, cut: str
     ) -> None:
@@ -56,6 +57,7 @@ class TestCuts:
         with serving(own_server.url, echo=echo):
             awaiting(named(own_server.url if cut == "inbox" else proxy.url), main)
 
+    @pytest.mark.fault(16, "requests")
     def test_without_its_command_connection_the_reply_still_arrives(self, own_server: Server) -> None:
         listens(own_server, "late")
 
@@ -79,6 +81,7 @@ class TestCuts:
         with serving(own_server.url, echo=echo):
             awaiting(named(own_server.url), main)
 
+    @pytest.mark.fault(18, "events")
     def test_a_publish_whose_reply_is_lost_is_not_repeated(self, own_server: Server, proxy: Proxy) -> None:
         async def main(app: App) -> None:
             await app.ahealth_check()
@@ -93,6 +96,7 @@ class TestCuts:
 
         awaiting(proxy.url, main, command_timeout=30)
 
+    @pytest.mark.fault(16, "requests")
     def test_connections_that_were_cut_while_idle_are_replaced(
         self, own_server: Server, proxy: Proxy
     ) -> None:
@@ -107,6 +111,7 @@ class TestCuts:
         with serving(own_server.url, echo=echo):
             awaiting(proxy.url, main)
 
+    @pytest.mark.fault(11, "events")
     def test_a_server_that_is_started_again(self, own_server: Server) -> None:
         async def main(app: App) -> None:
             await app.ahealth_check()
@@ -139,6 +144,7 @@ async def in_time(asked: Awaitable[Any], timeout: float = 0.5) -> None:
 
 class TestDeadlines:
     @pytest.mark.parametrize("direction", ["up", "down", "both"])
+    @pytest.mark.fault(17, "events", "requests")
     def test_a_network_that_swallows_everything(
         self, own_server: Server, proxy: Proxy, direction: Any
     ) -> None:
@@ -153,6 +159,7 @@ class TestDeadlines:
 
         awaiting(proxy.url, main, command_timeout=0.5)
 
+    @pytest.mark.fault(17, "requests")
     def test_after_a_network_that_swallowed_everything_requests_arrive_again(
         self, own_server: Server, proxy: Proxy
     ) -> None:
@@ -172,6 +179,7 @@ class TestDeadlines:
         with serving(own_server.url, echo=echo):
             awaiting(proxy.url, main)
 
+    @pytest.mark.fault(15, "events", "requests")
     def test_a_server_that_stands_still(self, own_server: Server) -> None:
         listens(own_server, "silent")
 
@@ -186,6 +194,7 @@ class TestDeadlines:
 
         awaiting(own_server.url, main, command_timeout=0.5)
 
+    @pytest.mark.fault(15, "requests")
     def test_big_messages_to_a_server_that_does_not_read(self, own_server: Server) -> None:
         listens(own_server, "silent")
 

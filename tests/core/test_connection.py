@@ -77,6 +77,7 @@ class TestURLs:
         link.close()
         assert server.execute("DBSIZE") == 0
 
+    @pytest.mark.fault(36, "events", "requests")
     def test_user_and_password(self, own_server: Server) -> None:
         own_server.execute("ACL", "SETUSER", "ann", "on", f">{SECRET}/@:", "~*", "&*", "+@all")
         encoded = f"{SECRET}%2F%40%3A"
@@ -94,6 +95,7 @@ class TestURLs:
             assert ":***@" in str(caught.value)
             assert time.monotonic() - started < 4  # at once, not at the end of command_timeout
 
+    @pytest.mark.fault(35, "events", "requests")
     def test_what_a_user_may_not_do_is_said(self, own_server: Server) -> None:
         own_server.execute("ACL", "SETUSER", "ann", "on", f">{SECRET}", "~*", "&*", "+@all", "-publish")
         app = App(f"redis://ann:{SECRET}@{HOST}:{own_server.port}/0")
@@ -164,6 +166,7 @@ class TestURLs:
 
 
 class TestNoServer:
+    @pytest.mark.fault(36, "events", "requests")
     def test_one_sentence_says_where_why_and_what_to_do(self) -> None:
         url = f"redis://{HOST}:{free_port()}/0"
         with pytest.raises(ServerUnreachable) as caught:
@@ -341,6 +344,7 @@ print("apart")
 """
 
 
+@pytest.mark.fault(21, "events", "requests")
 def test_a_forked_child_has_connections_of_its_own(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING, server.url], capture_output=True, text=True, timeout=120,

@@ -88,6 +88,13 @@ LOST = [
 ]
 
 
+def test_a_wait_that_the_server_broke_off_is_an_unknown_outcome() -> None:
+    """What was sent before the wait has been executed."""
+    failed = sort(reply("UNBLOCKED force unblock from blocking operation"), sent=True, where=WHERE)
+    assert failed.fate is Fate.UNKNOWN
+    assert type(failed.error) is OutcomeUnknown
+
+
 @pytest.mark.parametrize("error", LOST)
 def test_a_lost_connection_depends_on_whether_bytes_had_left(error: Exception) -> None:
     before = sort(error, sent=False, where=WHERE)

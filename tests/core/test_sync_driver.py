@@ -73,6 +73,7 @@ class TestRequests:
                 app.request("slow", 1, timeout=0.1)
             assert [app.request("echo", number) for number in range(5)] == list(range(5))
 
+    @pytest.mark.fault(34, "requests")
     def test_a_foreign_value_in_the_way_is_said_at_once(self, server: Server) -> None:
         listens(server, "orders")
         server.execute("SET", "rt:c:{orders}:requests", "mine")
@@ -166,6 +167,7 @@ class TestErrorReplies:
 
 
 class TestInterrupts:
+    @pytest.mark.fault(20, "requests")
     def test_the_next_request_gets_its_own_reply(self, own_server: Server) -> None:
         listens(own_server, "slow")
         with serving(own_server.url, echo=lambda data: data), calling(own_server.url) as app:
@@ -181,6 +183,7 @@ class TestInterrupts:
             assert pooled._connection._sock is None
             assert [app.request("echo", number) for number in range(3)] == [0, 1, 2]
 
+    @pytest.mark.fault(20, "requests")
     def test_in_many(self, own_server: Server) -> None:
         listens(own_server, "slow")
         with serving(own_server.url, echo=lambda data: data), calling(own_server.url) as app:

@@ -29,6 +29,7 @@ def proxy(own_server: Server) -> Iterator[Proxy]:
 class TestWhatIsSentTwice:
     """Nothing, unless it is safe: the proxy sees each command once."""
 
+    @pytest.mark.fault(18, "events")
     def test_a_publish_whose_reply_is_lost(self, own_server: Server, proxy: Proxy) -> None:
         heard = own_server.client().pubsub()  # type: ignore[no-untyped-call]
         heard.subscribe("a")
@@ -44,6 +45,7 @@ class TestWhatIsSentTwice:
         assert [message["data"] for message in got if message] == ['"once"', '"after"']
         heard.close()
 
+    @pytest.mark.fault(18, "requests")
     def test_a_request_whose_reply_is_lost_runs_once(self, own_server: Server, proxy: Proxy) -> None:
         ran: list[Any] = []
         with serving(own_server.url, work=ran.append), calling(proxy.url) as app:
@@ -71,6 +73,7 @@ class TestWhatIsSentTwice:
             assert app.health_check()
             assert drop.hits == 1
 
+    @pytest.mark.fault(16, "requests")
     def test_pooled_connections_that_were_cut_meanwhile_are_replaced(
         self, own_server: Server, proxy: Proxy
     ) -> None:
@@ -82,12 +85,14 @@ class TestWhatIsSentTwice:
 
 
 class TestAServerThatComesAndGoes:
+    @pytest.mark.fault(11, "events")
     def test_publishing_goes_on_after_a_restart(self, own_server: Server) -> None:
         with calling(own_server.url) as app:
             assert app.publish("a", 1) == 0
             own_server.restart()
             assert app.publish("a", 1) == 0
 
+    @pytest.mark.fault(11, "events")
     def test_a_publish_waits_for_a_server_that_was_there(self, own_server: Server) -> None:
         with calling(own_server.url, command_timeout=60) as app:
             app.health_check()
@@ -111,6 +116,7 @@ class TestAServerThatComesAndGoes:
 
 class TestDeadlines:
     @pytest.mark.parametrize("direction", ["up", "down", "both"])
+    @pytest.mark.fault(17, "events", "requests")
     def test_a_network_that_swallows_everything(
         self, own_server: Server, proxy: Proxy, direction: Any
     ) -> None:
@@ -128,6 +134,7 @@ class TestDeadlines:
                     ask()
                 assert time.monotonic() - started < 0.5 + LATE
 
+    @pytest.mark.fault(15, "events", "requests")
     def test_a_server_that_stands_still(self, own_server: Server) -> None:
         listens(own_server, "a")
         with calling(own_server.url) as app:
@@ -140,6 +147,7 @@ class TestDeadlines:
             own_server.resume()
             assert app.publish("a", 1) == 0
 
+    @pytest.mark.fault(15, "events")
     def test_a_big_message_to_a_server_that_does_not_read(self, own_server: Server) -> None:
         with calling(own_server.url, command_timeout=0.5, max_payload=64_000_000) as app:
             app.health_check()

@@ -37,6 +37,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.fault(29, "events")
 def test_garbage_in_a_channel_is_skipped_and_counted(
     server: Server, app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_payload_that_does_not_fit_is_dropped_and_counted(
     assert "'b' is missing" in caplog.text
 
 
+@pytest.mark.fault(31, "events")
 def test_what_cannot_be_encoded_is_not_sent(app: App) -> None:
     got: list[Any] = []
     app.on("data")(got.append)
@@ -113,6 +115,7 @@ def test_what_cannot_be_encoded_is_not_sent(app: App) -> None:
     assert got == ["last"]
 
 
+@pytest.mark.fault(32, "events")
 def test_an_overflowing_lane_drops_the_oldest_and_says_so_once(server: Server, make_app: MakeApp) -> None:
     got: list[int] = []
     gaps: list[Gap] = []

@@ -92,6 +92,7 @@ def client_kill(proxy: Proxy, listening: Listening) -> None:
     [fin, rst, cut_in_a_message("fin"), cut_in_a_message("rst"), client_kill],
     ids=["fin", "rst", "fin in a message", "rst in a message", "client kill"],
 )
+@pytest.mark.fault(16, "events")
 def test_a_cut_connection_is_one_gap(
     own_server: Server,
     proxy: Proxy,
@@ -113,6 +114,7 @@ def test_a_cut_connection_is_one_gap(
 
 
 @pytest.mark.parametrize("direction", ["up", "down", "both"])
+@pytest.mark.fault(17, "events")
 def test_a_dead_network_is_noticed_and_is_one_gap(
     own_server: Server,
     proxy: Proxy,
@@ -135,6 +137,7 @@ def test_a_dead_network_is_noticed_and_is_one_gap(
     assert "no sign of life" in gap.reason
 
 
+@pytest.mark.fault(11, "events")
 def test_a_killed_server_is_one_gap_however_long_it_is_away(
     own_server: Server, make_app: MakeApp, quickly: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_killed_server_is_one_gap_however_long_it_is_away(
         assert len(listening.gaps) == 1
 
 
+@pytest.mark.fault(16, "events")
 def test_each_interruption_is_a_gap_of_its_own(
     own_server: Server, proxy: Proxy, make_app: MakeApp, quickly: dict[str, Any]
 ) -> None:
@@ -185,6 +189,7 @@ def test_a_failing_gap_callback_disturbs_nothing(
     assert "on_gap callback" in caplog.text
 
 
+@pytest.mark.fault(19, "events")
 def test_a_slow_and_sliced_network_changes_nothing(
     own_server: Server, proxy: Proxy, make_app: MakeApp, quickly: dict[str, Any]
 ) -> None:

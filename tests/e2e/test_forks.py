@@ -84,6 +84,7 @@ def still_serves(caller: App, server: Server, program: Process) -> None:
 
 
 @pytest.mark.parametrize("way", ["sys.exit(0)", "app.stop(); os._exit(0)", "raise SystemExit"])
+@pytest.mark.fault(21, "events", "requests")
 def test_a_forked_child_that_ends_takes_nothing_of_its_parent_along(
     programs: Programs, own_server: Server, caller: App, way: str
 ) -> None:
@@ -102,6 +103,7 @@ with app:
     assert program.stderr == ""
 
 
+@pytest.mark.fault(21, "events")
 def test_a_forked_child_of_a_toolkit_leaves_the_subscription_alone(programs: Programs, caller: App) -> None:
     program = programs.start(
         """
@@ -122,6 +124,7 @@ wait_for_ever()
     program.wait_for_line("heard")
 
 
+@pytest.mark.fault(21, "events", "requests")
 def test_a_forked_child_can_use_the_app_and_serve_with_one_of_its_own(
     programs: Programs, own_server: Server, caller: App
 ) -> None:
@@ -149,6 +152,7 @@ WAYS_OUT = {"return": 0, "sys.exit(3)": 3, "raise ValueError": 1}
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
+@pytest.mark.fault(21, "requests")
 def test_a_child_forked_in_a_request_handler_does_not_go_on_serving(
     programs: Programs, own_server: Server, caller: App, way: str
 ) -> None:
@@ -173,6 +177,7 @@ wait_for_ever()
 
 
 @pytest.mark.parametrize("way", WAYS_OUT)
+@pytest.mark.fault(21, "events")
 def test_a_child_forked_in_a_live_handler_does_not_go_on_serving(
     programs: Programs, own_server: Server, caller: App, way: str
 ) -> None:
@@ -201,6 +206,7 @@ wait_for_ever()
     still_serves(caller, own_server, program)
 
 
+@pytest.mark.fault(21, "events", "requests")
 def test_a_child_works_although_other_threads_held_locks_at_the_fork(programs: Programs) -> None:
     program = programs.start(
         """

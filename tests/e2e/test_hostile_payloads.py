@@ -131,6 +131,7 @@ FIELDS = ["reply_to", "codec", "id", "headers", "channel", "attempt", "spread", 
 
 
 @pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.fault(30, "requests")
 def test_a_deeply_nested_field_ends_no_thread(own_server: Server, serving: App, field: str) -> None:
     fields = {"id": "x", "reply_to": keys.reply("echo", "x"), "data": b"1"}
     fields.pop(field, None)
@@ -163,6 +164,7 @@ def push(server: Server, channel: str, payloads: range) -> None:
 
 
 @pytest.mark.parametrize("warm", [200, 201])  # which of the two lists is looked at first
+@pytest.mark.fault(34, "requests")
 def test_a_foreign_value_in_one_list_loses_no_request_of_another(
     own_server: Server, make_app: MakeApp, caplog: pytest.LogCaptureFixture, warm: int
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_foreign_value_in_one_list_loses_no_request_of_another(
         assert app.request("foreign", 1, timeout=60) == 1
 
 
+@pytest.mark.fault(34, "requests")
 def test_a_channel_whose_handler_is_slow_is_served_beside_a_foreign_value(
     own_server: Server, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +218,7 @@ FORGED = "key\nCRITICAL forged \x1b[2J\r"
 ODD_NAME = "channel\nCRITICAL forged \x1b\r"  # without brackets, which would make it a glob
 
 
+@pytest.mark.fault(41, "requests")
 def test_names_in_a_payload_do_not_break_log_lines(
     own_server: Server, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -57,6 +57,7 @@ def caller(proxy: Proxy, make_app: MakeApp, quickly: dict[str, Any]) -> App:
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.fault(16, "requests")
 def test_a_cut_while_waiting_is_an_unknown_outcome(
     proxy: Proxy, serving: Serving, caller: App, how: str
 ) -> None:
@@ -74,6 +75,8 @@ def test_a_cut_while_waiting_is_an_unknown_outcome(
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 @pytest.mark.parametrize("offset", [0, 1, 3, 4, 5, 30, 60, 61, 62, 80])
+@pytest.mark.fault(16, "requests")
+@pytest.mark.fault(19, "requests")
 def test_a_cut_in_the_middle_of_a_reply_is_an_unknown_outcome(
     proxy: Proxy, serving: Serving, caller: App, how: Any, offset: int
 ) -> None:
@@ -88,6 +91,7 @@ def test_a_cut_in_the_middle_of_a_reply_is_an_unknown_outcome(
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.fault(18, "requests")
 def test_executed_and_the_reply_dropped(proxy: Proxy, serving: Serving, caller: App, how: Any) -> None:
     caller.request("echo", "warm")
     for number in range(10):
@@ -100,6 +104,7 @@ def test_executed_and_the_reply_dropped(proxy: Proxy, serving: Serving, caller: 
     assert set(serving.ran.values()) == {1}
 
 
+@pytest.mark.fault(18, "requests")
 def test_a_dropped_reply_is_asked_for_again_only_with_retries(
     proxy: Proxy, serving: Serving, caller: App
 ) -> None:
@@ -109,6 +114,7 @@ def test_a_dropped_reply_is_asked_for_again_only_with_retries(
     assert serving.ran["twice"] == 2
 
 
+@pytest.mark.fault(16, "requests")
 def test_many_requests_on_a_connection_that_is_cut(proxy: Proxy, serving: Serving, caller: App) -> None:
     caller.request("echo", "warm")
     proxy.cut_after(3000, "down", "rst")
@@ -120,6 +126,7 @@ def test_many_requests_on_a_connection_that_is_cut(proxy: Proxy, serving: Servin
     eventually(lambda: max(serving.ran.values()) == 1)
 
 
+@pytest.mark.fault(17, "requests")
 def test_a_dead_network_is_a_timeout_at_the_deadline(proxy: Proxy, serving: Serving, caller: App) -> None:
     caller.request("echo", "warm")
     proxy.blackhole("down")
@@ -133,6 +140,7 @@ def test_a_dead_network_is_a_timeout_at_the_deadline(proxy: Proxy, serving: Serv
     assert caller.request("echo", "healed", timeout=30) == {"echo": "healed"}
 
 
+@pytest.mark.fault(11, "requests")
 def test_a_request_waits_for_a_server_that_comes_back(
     own_server: Server, serving: Serving, caller: App
 ) -> None:
@@ -153,6 +161,7 @@ def test_a_request_waits_for_a_server_that_comes_back(
     assert "down" not in serving.ran
 
 
+@pytest.mark.fault(11, "requests")
 def test_a_worker_serves_again_after_kill_and_restart(
     own_server: Server, serving: Serving, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +187,9 @@ def test_a_worker_serves_again_after_kill_and_restart(
 
 
 @pytest.mark.parametrize("behind", ["caller", "worker", "both"])
+@pytest.mark.fault(16, "requests")
+@pytest.mark.fault(18, "requests")
+@pytest.mark.fault(19, "requests")
 def test_random_cuts_never_mix_answers_up(
     own_server: Server,
     proxy: Proxy,

@@ -215,6 +215,7 @@ def test_nobody_serves_any_more_once_the_app_has_stopped(app: App) -> None:
             app.request(channel, 1, timeout=3600)
 
 
+@pytest.mark.fault(31, "requests")
 def test_what_cannot_be_sent_is_said_before_anything_is_sent(app: App) -> None:
     app.on("echo")(lambda data: data)
     with app:
@@ -251,6 +252,7 @@ def test_a_timeout_is_said_at_the_deadline_and_the_next_answer_is_right(app: App
         assert [app.request("slow", number) for number in range(1, 20)] == list(range(1, 20))
 
 
+@pytest.mark.fault(32, "requests")
 def test_an_expired_request_is_not_executed(app: App) -> None:
     ran: list[int] = []
     entered, go_on = threading.Event(), threading.Event()

@@ -29,6 +29,7 @@ def test_a_request_made_by_hand_is_answered(server: Server, app: App) -> None:
         ]
 
 
+@pytest.mark.fault(29, "requests")
 def test_garbage_in_a_request_list_is_skipped_or_answered_with_an_error(server: Server, app: App) -> None:
     app.on("echo")(lambda data: data)
     client = server.client()
@@ -58,6 +59,7 @@ def test_garbage_in_a_request_list_is_skipped_or_answered_with_an_error(server: 
         assert client.exists("mine") == 0
 
 
+@pytest.mark.fault(29, "requests")
 def test_a_reply_that_is_garbage_is_a_decode_error(server: Server, app: App) -> None:
     client = server.client()
     client.zadd("rt:c:{odd}:servers", {"hand": 2**52})
@@ -81,6 +83,7 @@ def test_a_reply_that_is_garbage_is_a_decode_error(server: Server, app: App) -> 
         served.result()
 
 
+@pytest.mark.fault(12, "requests")
 def test_a_script_flush_is_not_noticed(server: Server, app: App) -> None:
     app.on("echo", "deep:*", requests=True)(lambda data: data)
     with app:

@@ -121,6 +121,7 @@ class TestRefused:
             assert pipe.execute() == [0, (REPLY, "!7")]
 
 
+@pytest.mark.fault(34, "requests")
 def test_a_foreign_value_in_the_way_is_an_error_and_nothing_is_written(served: Server) -> None:
     served.execute("SET", REQUESTS, "mine")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from redis_toolkit import keys
 from redis_toolkit._core.scripts import SERVE
 from tests.kit.servers import Server
@@ -47,6 +49,7 @@ def test_those_whose_lease_ran_out_are_removed_and_others_stay(server: Server) -
     assert set(scores(server)) == {"alive", "p1"}
 
 
+@pytest.mark.fault(25, "requests")
 def test_it_goes_on_when_memory_is_full(server: Server) -> None:
     server.execute("ZADD", SERVERS, 1, "dead")
     server.execute("CONFIG", "SET", "maxmemory", "1")

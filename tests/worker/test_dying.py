@@ -34,6 +34,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@pytest.mark.fault(1, "requests")
 def test_a_killed_worker_is_replaced_and_the_other_keeps_answering(
     programs: Programs, bus: Server, client: App
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_killed_worker_is_replaced_and_the_other_keeps_answering(
     assert f"worker process {lost} ended with signal SIGKILL, starting another in 0." in program.stderr
 
 
+@pytest.mark.fault(1, "requests")
 def test_no_answer_is_lost_but_those_of_the_killed_worker(
     programs: Programs, client: App, callers: ThreadPoolExecutor
 ) -> None:
@@ -80,6 +82,7 @@ def test_no_answer_is_lost_but_those_of_the_killed_worker(
     assert all(right)
 
 
+@pytest.mark.fault(1, "requests")
 def test_the_request_of_a_killed_worker_ends_with_its_timeout(
     programs: Programs, client: App, callers: ThreadPoolExecutor
 ) -> None:
@@ -92,6 +95,7 @@ def test_the_request_of_a_killed_worker_ends_with_its_timeout(
     assert len(programs.history.read("started")) == 1
 
 
+@pytest.mark.fault(1, "requests")
 def test_with_retries_the_request_of_a_killed_worker_runs_again(
     programs: Programs, client: App, callers: ThreadPoolExecutor
 ) -> None:
@@ -105,6 +109,7 @@ def test_with_retries_the_request_of_a_killed_worker_runs_again(
     assert [entry["attempt"] for entry in programs.history.read("started")] == [1, 2]
 
 
+@pytest.mark.fault(1, "requests")
 def test_when_all_workers_are_dead_a_caller_hears_it_at_once(
     programs: Programs, bus: Server, client: App
 ) -> None:
@@ -121,6 +126,7 @@ def test_when_all_workers_are_dead_a_caller_hears_it_at_once(
     assert len(both_answer(client)) == 2
 
 
+@pytest.mark.fault(1, "events")
 def test_events_go_to_one_worker_and_to_the_next_when_it_dies(programs: Programs, client: App) -> None:
     program = programs.serving(NEWS, RUN)
     eventually(lambda: client.publish("news", "first") > 0, what="a listener")
@@ -155,6 +161,7 @@ def test_events_go_to_one_worker_and_to_the_next_when_it_dies(programs: Programs
     eventually(lambda: len(program.children()) == 2, what="two workers")
 
 
+@pytest.mark.fault(1, "events")
 def test_the_death_of_a_worker_that_does_not_listen_is_no_gap(
     programs: Programs, bus: Server, client: App
 ) -> None:

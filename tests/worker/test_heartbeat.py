@@ -84,6 +84,7 @@ def test_it_renews_its_lease(bus: Server) -> None:
     beating.stop()
 
 
+@pytest.mark.fault(11, "requests")
 def test_it_registers_again_after_a_flush(bus: Server) -> None:
     beating = heartbeat(bus.url, lease=1.2)
     beating.start()
@@ -93,6 +94,7 @@ def test_it_registers_again_after_a_flush(bus: Server) -> None:
     beating.stop()
 
 
+@pytest.mark.fault(14, "requests")
 def test_it_survives_lost_connections(bus: Server) -> None:
     with Proxy(HOST, bus.port) as proxy:
         beating = heartbeat(proxy.url, lease=1.2)
@@ -124,6 +126,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing() -> None:
         heartbeat(f"redis://{HOST}:{free_port()}/0").start()
 
 
+@pytest.mark.fault(34, "requests")
 def test_a_foreign_value_in_the_registry_is_named(bus: Server) -> None:
     bus.execute("SET", SERVERS, "foreign")
     with pytest.raises(KeyConflict):

@@ -224,6 +224,7 @@ def test_a_server_that_is_not_there_is_said_at_the_start(rig: Callable[..., Rig]
         rig(f"redis://{HOST}:{free_port()}/0", start=False).listener.start()
 
 
+@pytest.mark.fault(35, "events")
 def test_a_channel_that_is_not_allowed_is_said_at_the_start(rig: Callable[..., Rig], bus: Server) -> None:
     bus.execute("ACL", "SETUSER", "some", "on", ">secret", "~*", "+@all", "resetchannels", "&other")
     try:

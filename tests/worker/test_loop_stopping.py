@@ -293,6 +293,7 @@ def test_a_reply_that_the_server_refuses_is_counted(make: Make, client: App, bus
     assert client.request("echo", 7, timeout=60) == 7
 
 
+@pytest.mark.fault(34, "requests")
 def test_a_foreign_value_in_place_of_the_list_is_no_storm_of_connections(
     make: Make, client: App, bus: Server
 ) -> None:
@@ -334,6 +335,7 @@ def thread():
 """
 
 
+@pytest.mark.fault(4, "requests")
 def test_sigterm_lets_coroutines_of_worker_processes_answer(
     programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor
 ) -> None:

@@ -115,6 +115,7 @@ def hears_again(client: App, app: App) -> None:
     assert client.request("echo", 1, timeout=60) == 1
 
 
+@pytest.mark.fault(35, "events", "requests")
 def test_a_right_that_was_taken_away_is_asked_for_again_without_haste(make: Make, own_server: Server) -> None:
     own_server.execute("ACL", "SETUSER", "worker", "on", ">pw", "~*", "&*", "+@all")
     app = make(own_server.url.replace("redis://", "redis://worker:pw@"))

@@ -42,6 +42,7 @@ def signal_it(program: Process, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.fault(4, "events", "requests")
 def test_a_signal_lets_requests_in_flight_be_answered(
     programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, name: str
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_signal_lets_requests_in_flight_be_answered(
     assert "Traceback" not in program.output
 
 
+@pytest.mark.fault(4, "requests")
 def test_requests_that_wait_in_the_list_are_answered_before_the_end(
     programs: Programs, client: App, callers: ThreadPoolExecutor
 ) -> None:
@@ -74,6 +76,7 @@ def test_requests_that_wait_in_the_list_are_answered_before_the_end(
     assert program.wait() == 0
 
 
+@pytest.mark.fault(4, "events")
 def test_live_events_that_were_received_are_handled_before_the_end(programs: Programs, client: App) -> None:
     source = """
     @app.on("news")
@@ -95,6 +98,7 @@ def test_live_events_that_were_received_are_handled_before_the_end(programs: Pro
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.fault(4, "requests")
 def test_a_handler_that_outlives_the_grace_does_not_keep_the_program(
     programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, workers: int
 ) -> None:
@@ -122,6 +126,7 @@ def test_a_worker_that_does_not_stop_is_killed_after_the_grace(programs: Program
 
 
 @pytest.mark.parametrize("first_taken", [True, False])
+@pytest.mark.fault(5, "requests")
 def test_a_second_signal_does_not_wait_for_handlers(
     programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, first_taken: bool
 ) -> None:
@@ -139,6 +144,7 @@ def test_a_second_signal_does_not_wait_for_handlers(
     nothing_is_left(bus, pids, "gated")
 
 
+@pytest.mark.fault(5, "requests")
 def test_a_signal_to_everyone_at_once_is_one_signal(
     programs: Programs, client: App, callers: ThreadPoolExecutor
 ) -> None:
@@ -155,6 +161,7 @@ def test_a_signal_to_everyone_at_once_is_one_signal(
     assert program.wait() == 0
 
 
+@pytest.mark.fault(5, "requests")
 def test_a_signal_while_workers_start_ends_them(programs: Programs, bus: Server) -> None:
     source = """
     history.write("loaded")

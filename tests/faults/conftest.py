@@ -1,0 +1,76 @@
+"""Apps and networks for the fault matrix: those of the end-to-end tests, on a server of the test's own.
+
+Rules: a test that uses ``every_style`` runs with handlers of both kinds and both kinds of calls; `Traffic`
+has all four in one run. After each test no thread of redis_toolkit is left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import (  # noqa: F401 - fixtures
+    MakeApp,
+    background,
+    check_keys,
+    every_style,
+    make_app,
+    no_thread_is_left,
+    proxy,
+    quickly,
+    style,
+)
+from tests.e2e.styles import BASE, OTHERS
+from tests.faults.traffic import Traffic
+from tests.kit.proxy import Proxy
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+
+StartTraffic = Callable[..., Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "every_style" in metafunc.fixturenames:
+        metafunc.parametrize("style", [BASE, *OTHERS], indirect=True, ids=str)
+
+
+@contextmanager
+def all_is_tidy(server: Server) -> Iterator[None]:
+    """Whatever is opened inside is closed at its end, and the keys that are left have a TTL."""
+    before = clients(server)
+    yield
+    eventually(lambda: clients(server) <= before, what=f"end of all but {before} connections")
+    check_keys(server)
+
+
+def clients(server: Server) -> int:
+    """Return how many connections a server has, one of which asks."""
+    return int(server.execute("INFO", "clients")["connected_clients"])
+
+
+@pytest.fixture
+def traffic(
+    own_server: Server,
+    proxy: Proxy,  # noqa: F811
+    make_app: MakeApp,  # noqa: F811
+    quickly: dict[str, Any],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> StartTraffic:
+    """Return a function that starts traffic through the proxy, with options for the apps in `options`."""
+
+    caplog.set_level(logging.CRITICAL, "redis_toolkit")  # thousands of lines say what is expected here
+
+    @contextmanager
+    def start(options: dict[str, Any] | None = None, **how: Any) -> Iterator[Traffic]:
+        settings = {**quickly, **(options or {})}
+        with all_is_tidy(own_server):
+            with Traffic(make_app(proxy.url, **settings), make_app(proxy.url, **settings), **how) as traffic:
+                traffic.flows()
+                yield traffic
+            proxy.fin()  # what a dead network has left half open
+
+    return start

@@ -1,0 +1,254 @@
+"""More than there is room for: slow subscribers, full queues, a thousand clients that come back at once, and
+what is left behind after ten thousand of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_toolkit import App, RequestTimeout
+from redis_toolkit._core.recovery import Failed, Fate, reconnecting
+from redis_toolkit.errors import ServerUnreachable
+from tests.core.awaiting import awaiting, nothing_waits
+from tests.core.callers import serving
+from tests.e2e.conftest import MakeApp, released
+from tests.faults.conftest import all_is_tidy
+from tests.faults.test_connections import seeded
+from tests.kit.faults import Tier
+from tests.kit.processes import Process
+from tests.kit.proxy import Proxy
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+
+# -- a slow subscriber, a full queue ---------------------------------------------------------------------
+
+
+@pytest.mark.fault(32, "events")
+@pytest.mark.parametrize("handlers", ["def", "async def"])
+def test_a_slow_handler_is_never_cut_off_by_the_server(
+    own_server: Server, make_app: MakeApp, quickly: dict[str, Any], tier: Tier, handlers: str
+) -> None:
+    """It drops its oldest and says how many, once; the server's own limit is never reached."""
+    own_server.execute("CONFIG", "SET", "client-output-buffer-limit", "pubsub 4mb 1mb 2")
+    app = make_app(own_server.url, **{**quickly, "lane_messages": 1000})
+    heard: list[int] = []
+    quick: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(data: list[Any]) -> None:
+        entered.set()
+        assert go_on.wait(120)
+        heard.append(data[0])
+
+    async def slow_later(data: list[Any]) -> None:
+        await asyncio.to_thread(slow, data)
+
+    app.on("news")(slow if handlers == "def" else slow_later)
+    app.on("new?")(lambda data: quick.append(data[0]))
+    gaps: list[Any] = []
+    app.on_gap(gaps.append)
+    total = tier(20_000, 400_000)
+    with released(go_on), app:
+        app.publish("news", [0, ""])
+        assert entered.wait(30)
+        for start in range(1, total, 1000):
+            app.publish_many("news", [[number, "x" * 1000] for number in range(start, start + 1000)])
+            eventually(lambda last=start + 999: quick and quick[-1] == last, what="the other handler")  # type: ignore[misc]
+        go_on.set()
+        eventually(lambda: heard and heard[-1] == quick[-1], what="the last event")
+        eventually(lambda: gaps, what="the report of the gap")
+    assert quick == list(range(len(quick)))
+    assert heard == sorted(set(heard))
+    assert sum(gap.dropped for gap in gaps) == len(quick) - len(heard) > 0
+    assert app.counters["gaps"] == len(gaps)
+
+
+@pytest.mark.fault(32, "requests")
+def test_what_expired_in_a_full_queue_is_not_run(
+    own_server: Server, make_app: MakeApp, quickly: dict[str, Any], every_style: None
+) -> None:
+    app = make_app(own_server.url, **{**quickly, "concurrency": 1, "coroutines": 1})
+    caller = make_app(own_server.url, **quickly)
+    ran: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    @app.on("slow")
+    def slow(data: int) -> int:
+        ran.append(data)
+        entered.set()
+        assert go_on.wait(120)
+        return data
+
+    with released(go_on), app:
+        blocking = threading.Thread(target=caller.request, args=("slow", 0), kwargs={"timeout": 60})
+        blocking.start()
+        assert entered.wait(30)
+        outcomes = caller.request_many("slow", range(1, 101), timeout=0.3, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {RequestTimeout}
+        go_on.set()
+        assert caller.request("slow", 101, timeout=60) == 101
+        blocking.join(60)
+        assert ran == [0, 101]
+        assert app.counters["expired"] >= 99  # one may have been claimed already
+
+
+# -- a thousand clients come back ------------------------------------------------------------------------
+
+CAP = 5.0
+
+
+def back_again(away: float) -> float:
+    """Return when one client is connected to a server that was away for so long, on an imagined clock."""
+    now = 0.0
+
+    class Clock(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal now
+            now += timeout or 0.0
+            return False
+
+    def connect() -> float:
+        if now < away:
+            raise Failed(Fate.NOT_EXECUTED, ServerUnreachable("away"))
+        return now
+
+    return float(reconnecting(CAP, Clock(), lambda failure: None)(connect)) - away
+
+
+@pytest.mark.fault(39, "events", "requests")
+@pytest.mark.parametrize("away", [15.0, 60.0])
+def test_the_pauses_of_a_thousand_clients_are_spread(away: float) -> None:
+    random.seed(seeded().randrange(2**32))
+    back = sorted(back_again(away) for _ in range(1000))
+    assert back[-1] <= CAP
+    assert back[-1] - back[0] > 0.8 * CAP
+    assert max(Counter(int(moment * 10) for moment in back).values()) < 100  # in any tenth of a second
+
+
+CLIENTS = """
+import logging, sys
+from redis_toolkit import RedisOptions, RedisToolkit
+
+logging.getLogger("redis_toolkit").setLevel(logging.CRITICAL)
+options = RedisOptions(subscriber_retry_delay=float(sys.argv[3]))
+toolkits = [
+    RedisToolkit(["news"], lambda channel, data: None, url=sys.argv[1], options=options)
+    for _ in range(int(sys.argv[2]))
+]
+print("subscribed", flush=True)
+toolkits[0].wait()
+"""
+
+
+@pytest.mark.fault(39, "events")
+def test_a_thousand_clients_come_back_to_a_server(
+    own_server: Server, proxy: Proxy, tmp_path: Path, tier: Tier
+) -> None:
+    processes, each, cap, away = tier((2, 50, 1.0, 2.5), (4, 250, CAP, 15.0))
+    with ExitStack() as stack:
+        arguments = (proxy.url, str(each), str(cap))
+        programs = [
+            stack.enter_context(Process(directory=tmp_path, source=CLIENTS, args=arguments, name="clients"))
+            for _ in range(processes)
+        ]
+        for program in programs:
+            program.wait_for_line("subscribed", 120)
+        proxy.refuse()
+        proxy.rst()
+        time.sleep(away)  # what is looked at begins when all of them make the longest pauses
+        proxy.accept()
+        started, back = time.monotonic(), []
+
+        def all_are_back() -> bool:
+            # Not PUBSUB NUMSUB, which on Valkey 9.1 is far off now and then while many subscribe.
+            there = len(own_server.execute("CLIENT", "LIST", "TYPE", "pubsub").splitlines())
+            back.append((time.monotonic() - started, there))
+            return there == processes * each
+
+        eventually(all_are_back, 60, what="a thousand subscribers")
+        assert own_server.execute("PUBLISH", "news", 1) == processes * each
+    assert back[-1][0] < cap + 10
+    half = next(moment for moment, there in back if there >= processes * each / 2)
+    assert half > 0.1 * cap, back[:20]
+
+
+# -- ten thousand of everything --------------------------------------------------------------------------
+
+
+def open_files() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def all_keys(server: Server) -> set[str]:
+    return set(server.execute("KEYS", "*"))
+
+
+async def echo_later(data: Any) -> Any:
+    return data
+
+
+@pytest.mark.fault(20, "requests")
+@pytest.mark.parametrize("handlers", ["def", "async def"])
+def test_ten_thousand_of_each_call_leave_nothing(own_server: Server, tier: Tier, handlers: str) -> None:
+    many = tier(1000, 10_000)
+
+    def called(app: App) -> None:
+        for number in range(many):
+            assert app.request("echo", number, timeout=60) == number
+            app.publish("echo", number)
+        assert app.request_many("echo", range(many), timeout=60) == list(range(many))
+        app.publish_many("echo", range(many))
+
+    async def awaited(app: App) -> None:
+        for start in range(0, many, 100):
+            numbers = range(start, start + 100)
+            asked = [app.arequest("echo", number, timeout=60) for number in numbers]
+            assert await asyncio.gather(*asked) == list(numbers)
+            await asyncio.gather(*(app.apublish("echo", number) for number in numbers))
+        assert await app.arequest_many("echo", range(many), timeout=60) == list(range(many))
+        await app.apublish_many("echo", range(many))
+        nothing_waits(app)
+
+    echo = (lambda data: data) if handlers == "def" else echo_later
+    with all_is_tidy(own_server), serving(own_server.url, echo=echo):
+        app = App(own_server.url)
+        assert app.request("echo", 1, timeout=60) == 1
+        eventually(lambda: all_keys(own_server) == {"rt:c:{echo}:servers"}, what="nothing but the registry")
+        files, threads = open_files(), threading.active_count()
+        called(app)
+        awaiting(own_server.url, awaited)
+        eventually(lambda: all_keys(own_server) == {"rt:c:{echo}:servers"}, what="nothing but the registry")
+        eventually(lambda: open_files() <= files, what=f"no more than {files} open files")
+        eventually(lambda: threading.active_count() <= threads + 8, what="end of the threads")
+        app.stop()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("rt-")]
+
+
+@pytest.mark.fault(4, "events", "requests")
+def test_many_starts_and_stops_leave_nothing(own_server: Server, quickly: dict[str, Any], tier: Tier) -> None:
+    app = App(own_server.url, **quickly)
+    app.on("echo")(lambda data: data)
+    app.on("later")(echo_later)
+
+    def once() -> None:
+        with app:
+            assert app.request("echo", 1, timeout=60) == app.request("later", 1, timeout=60) == 1
+
+    with all_is_tidy(own_server):
+        once()
+        files, threads = open_files(), threading.active_count()
+        for _ in range(tier(20, 1000)):
+            once()
+        assert open_files() <= files
+        eventually(lambda: threading.active_count() <= threads, what="end of the threads")

@@ -1,0 +1,122 @@
+"""The faults that are caused for real, row by row, and the columns that have to hold under them.
+
+Rules: a row keeps its number for ever, as tests and the documentation name it. A cell is due when a test
+for it must exist; a cell that is not due may have tests all the same. A cell is *held* when all its tests
+passed, *failed* when one of them did not, *known* when one failed as it was expected to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+__all__ = ["COLUMNS", "ROWS", "Column", "Matrix", "Outcome", "Row"]
+
+Column = Literal["events", "durable", "requests", "tasks", "chat"]
+Outcome = Literal["passed", "failed", "known", "skipped"]
+
+COLUMNS: tuple[Column, ...] = get_args(Column)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fault, and the columns for which a test of it has to exist."""
+
+    name: str
+    due: tuple[Column, ...] = ()
+
+
+_E: tuple[Column, ...] = ("events",)
+_R: tuple[Column, ...] = ("requests",)
+_ER: tuple[Column, ...] = ("events", "requests")
+
+ROWS: dict[int, Row] = {
+    1: Row("a worker is killed inside a handler", _ER),
+    2: Row("a worker is killed between effect and settling"),
+    3: Row("one message kills worker after worker"),
+    4: Row("SIGTERM, with time to finish", _ER),
+    5: Row("SIGTERM or SIGINT twice, at any moment", _ER),
+    6: Row("a worker stands still for longer than its lease"),
+    7: Row("Python code keeps the CPU busy in a handler"),
+    8: Row("a handler hangs"),
+    9: Row("the server is killed, every write on disk"),
+    10: Row("the server is killed, writes on disk each second"),
+    11: Row("the server forgets everything", _ER),
+    12: Row("SCRIPT FLUSH", _R),
+    13: Row("a key or a group is deleted by somebody else"),
+    14: Row("CLIENT KILL of all connections, again and again", _ER),
+    15: Row("CLIENT PAUSE; the server stands still", _ER),
+    16: Row("FIN or RST in the middle of a reply", _ER),
+    17: Row("a network that swallows everything", _ER),
+    18: Row("executed, and the reply is dropped", _ER),
+    19: Row("latency, slices of a byte, a cut at every offset", _ER),
+    20: Row("cancellation at every await; Ctrl-C in a wait", _ER),
+    21: Row("fork after connecting", _ER),
+    22: Row("Sentinel failover"),
+    23: Row("a cluster node dies; a slot moves"),
+    24: Row("LOADING, MASTERDOWN, READONLY", _ER),
+    25: Row("maxmemory without eviction", _ER),
+    26: Row("another eviction policy"),
+    27: Row("disk full"),
+    28: Row("a worker's clock is an hour wrong", _R),
+    29: Row("garbage in any channel, list or field", _ER),
+    30: Row("decode bombs", _ER),
+    31: Row("a payload over the cap", _ER),
+    32: Row("a slow subscriber; a full queue", _ER),
+    33: Row("another codec, a newer envelope"),
+    34: Row("WRONGTYPE on each of our keys", _R),
+    35: Row("missing rights, at the start and while running", _ER),
+    36: Row("wrong password, certificate or port", _ER),
+    37: Row("maxclients; an empty pool", _ER),
+    38: Row("channel and glob overlap; glob characters in names", _E),
+    39: Row("1,000 clients reconnect at once", _ER),
+    40: Row("a long run with churn"),
+    41: Row("line breaks and escapes in names, ids and errors", _ER),
+}
+
+
+@dataclass(slots=True)
+class Matrix:
+    """What the tests of each cell came to."""
+
+    _cells: dict[tuple[int, Column], Counter[Outcome]] = field(default_factory=dict)
+
+    def note(self, row: int, column: Column, outcome: Outcome) -> None:
+        """Count one test of a cell."""
+        self._cells.setdefault((row, column), Counter())[outcome] += 1
+
+    def verdict(self, row: int, column: Column) -> str:
+        """Say what a cell came to, with the number of its tests."""
+        seen = self._cells.get((row, column), Counter())
+        if seen["failed"]:
+            return f"FAILED ({seen['failed']} of {seen.total()})"
+        if seen["known"]:
+            return f"known ({seen['known']} of {seen.total()})"
+        if seen["passed"]:
+            return f"held ({seen['passed']})"
+        return "NOT COVERED" if column in ROWS[row].due else "-"
+
+    def not_covered(self) -> list[str]:
+        """Return the cells that are due and have no test that ran."""
+        return [
+            f"{number} {column}"
+            for number, row in ROWS.items()
+            for column in row.due
+            if self.verdict(number, column) == "NOT COVERED"
+        ]
+
+    def table(self) -> list[str]:
+        """Return the lines of the table: each row with each column that has something in it."""
+        columns = [
+            column
+            for column in COLUMNS
+            if any(column in row.due or (number, column) in self._cells for number, row in ROWS.items())
+        ]
+        heads = ("#", "fault", *columns)
+        lines = [
+            (str(number), row.name, *(self.verdict(number, column) for column in columns))
+            for number, row in ROWS.items()
+        ]
+        widths = [max(map(len, cells)) for cells in zip(heads, *lines, strict=True)]
+        return ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in (heads, *lines)]
