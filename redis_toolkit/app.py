@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections, shared_connections
-from redis_toolkit.binding import handler_name
+from redis_toolkit.binding import handler_name, is_async
 from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.message import Gap
@@ -136,7 +136,10 @@ class App(Talking):
 
         def register(function: F) -> F:
             if self._started and self._service.started:
-                raise ConfigurationError("this app is running: register handlers before start() or run()")
+                raise ConfigurationError(
+                    "this app is running: register handlers before start() or run(); in a notebook, "
+                    "stop() it, run this cell again, then start() it"
+                )
             self._router.add(
                 function,
                 channels,
@@ -154,7 +157,8 @@ class App(Talking):
     def on_gap(self, callback: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
         """Register a function that is called with each `Gap` in live events; usable as a decorator.
 
-        It runs in a thread of its own, in the process where the gap was.
+        It runs in a thread of its own, in the process where the gap was. An ``async def`` runs on the
+        loop of the handlers, or on a loop of its own when there is none.
         """
         self._gap_callbacks.append(callback)
         return callback
@@ -180,6 +184,20 @@ class App(Talking):
         atexit.unregister(self.stop)
         if self._started:
             self._service.stop()
+        self._connections.close()
+
+    def _start_anywhere(self) -> None:
+        """Start, as the small API does: also on a running loop, without a word about it."""
+        self._service.start(0, None)
+        atexit.register(self.stop)
+
+    def _stop_anywhere(self, then: Callable[[], None] = lambda: None) -> None:
+        """Stop, as the small API does: also from a handler on its own loop; ``then`` is called at the end."""
+        atexit.unregister(self.stop)
+        if self._started:
+            self._service.cleanup(then)
+        else:
+            then()
         self._connections.close()
 
     async def astart(self, workers: int = 0) -> None:
@@ -306,12 +324,18 @@ class App(Talking):
     def _report(self, gap: Gap) -> None:
         """Call the callbacks, away from the reader that found the gap."""
         if self._gap_callbacks:
-            threading.Thread(target=self._call_back, args=(gap,), name="rt-gap", daemon=True).start()
+            try:
+                threading.Thread(target=self._call_back, args=(gap,), name="rt-gap", daemon=True).start()
+            except RuntimeError:  # the interpreter is on its way out and gives no threads any more
+                self._call_back(gap)
 
     def _call_back(self, gap: Gap) -> None:
         for callback in list(self._gap_callbacks):
             try:
-                callback(gap)
+                if is_async(callback):
+                    self._service.await_anywhere(callback, gap)
+                else:
+                    callback(gap)
             except Exception:
                 logger.exception("on_gap callback %s failed", handler_name(callback))
 

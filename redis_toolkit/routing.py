@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis_toolkit.binding import Binding
+from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob, matches
 from redis_toolkit.wire import Wire
@@ -107,7 +107,17 @@ class Router:
             raise ConfigurationError(
                 f"handler {handler.name} would never be called: events=False and no requests"
             )
+        self._forget_replaced(handler)
         self.handlers.append(handler)
+
+    def _forget_replaced(self, new: Handler) -> None:
+        """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""
+        if not _is_typed(new.binding.function):
+            return
+        for old in list(self.handlers):
+            if _is_redefined(old, new):
+                self.handlers.remove(old)
+                logger.info("handler %s is registered again: it replaces the earlier one", new.name)
 
     @property
     def has_async(self) -> bool:
@@ -128,6 +138,22 @@ class Router:
                         handler.name,
                     )
         return table
+
+
+def _is_typed(function: Callable[..., Any]) -> bool:
+    """Return whether it is a named function of a session that is no file."""
+    scope = getattr(function, "__globals__", {})
+    return (
+        scope.get("__name__") == "__main__" and "__file__" not in scope and "<" not in handler_name(function)
+    )
+
+
+def _is_redefined(old: Handler, new: Handler) -> bool:
+    """Return whether these are two functions with one name, on the same channels. One function may well
+    be registered twice, with other options."""
+    same_function = old.binding.function is new.binding.function
+    same_names = (old.channels, old.globs, old.name) == (new.channels, new.globs, new.name)
+    return same_names and not same_function and _is_typed(old.binding.function)
 
 
 @dataclass(slots=True)

@@ -121,10 +121,13 @@ class RedisToolkit:
         return self._app._is_healthy()
 
     def cleanup(self) -> None:
-        """Unsubscribe and stop; handlers that are running get to finish. May be called again."""
+        """Unsubscribe and stop; handlers that are running get to finish. May be called again.
+
+        A handler may call it too. Called by an ``async def`` one it returns once nothing more arrives, and
+        the rest follows when the handler has ended.
+        """
         _living.discard(self)
-        self._app.stop()
-        self._ended.set()
+        self._app._stop_anywhere(self._ended.set)
 
     stop = cleanup
 
@@ -156,7 +159,7 @@ class RedisToolkit:
         handler = handle_async if is_async(message_handler) else handle
         handler.__qualname__ = handler_name(message_handler)
         self._app.on(*names, requests=False)(handler)
-        self._app.start()
+        self._app._start_anywhere()
         _living.add(self)
         self._info("subscribed to %s", ", ".join(map(repr, names)))
 

@@ -14,6 +14,7 @@ import asyncio
 import copy
 import time
 import weakref
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
@@ -65,7 +66,18 @@ class AsyncDriver:
         hub = self._hubs.pop(asyncio.get_running_loop(), None)
         if hub is not None:
             await hub.aclose()
+            if hub.end is not None:
+                await hub.end.aclose()
         self._forget_ended()
+
+    async def _until_loop_ends(self, hub: AsyncHub) -> AsyncGenerator[None]:
+        """Close a hub when its loop ends: `asyncio.run` closes the loop's generators last."""
+        try:
+            yield
+        finally:
+            if self._hubs.get(asyncio.get_running_loop()) is hub:
+                del self._hubs[asyncio.get_running_loop()]
+            await hub.aclose()
 
     def _forget_ended(self) -> None:
         """Let go of what loops had open that ended without `close`; a hub keeps its loop alive."""
@@ -129,6 +141,8 @@ class AsyncDriver:
         if hub is None:
             self._forget_ended()
             hub = self._hubs[loop] = AsyncHub(self._connections, loop)
+            hub.end = self._until_loop_ends(hub)
+            await anext(hub.end)
         await hub.connect(deadline)
         return hub
 

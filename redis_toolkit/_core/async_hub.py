@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,7 @@ class AsyncHub:
         self._connecting = asyncio.Lock()
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
+        self.end: AsyncGenerator[None] | None = None  # closed when the loop ends
 
     async def connect(self, deadline: float) -> None:
         """See that both connections are there, by a deadline (monotonic seconds).

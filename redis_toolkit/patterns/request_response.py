@@ -67,10 +67,16 @@ class RequestResponse:
             NoResponders: nobody serves or hears the channel; also a ``TimeoutError``, at once.
             RemoteError: the app that serves the channel raised.
             OutcomeUnknown: the connection was cut meanwhile.
+
+        It blocks, also in an ``async def`` handler, where it stops the whole event loop until the response
+        is there: a handler on that same loop cannot be who answers. `App.arequest` does not block.
         """
         deadline = time.monotonic() + milliseconds(timeout) / 1000
         try:
-            return self._app.request(self.channel, request_data, timeout=timeout)
+            call = self._app._calls.request(
+                self.channel, request_data, {}, timeout=timeout, retries=0, headers=None, codec=None
+            )
+            return self._app._driver.run(call)
         except NoResponders:
             return self._ask_plain(request_data, deadline)
 
@@ -87,7 +93,7 @@ class RequestResponse:
         app = self._app.sibling()
         app.on(self.channel, events=False)(handler)
         app.on(self.channel, requests=False)(_PlainServer(app, Binding(handler, app)).handler)
-        app.start()
+        app._start_anywhere()
         return Running(app)
 
     def stop(self) -> None:
@@ -95,7 +101,7 @@ class RequestResponse:
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:
-            listener.stop()
+            listener._stop_anywhere()
 
     cleanup = stop
 
@@ -114,7 +120,7 @@ class RequestResponse:
         answers = self._answers[response_channel] = queue.SimpleQueue()
         try:
             request = {"id": request_id, "response_channel": response_channel, "data": data}
-            if self._app.publish(self.channel, request) == 0:
+            if self._app._driver.run(self._app._calls.publish(self.channel, request, None, None)) == 0:
                 raise NoResponders(
                     f"nobody serves or hears {str(self.channel)!r}: start a server for it first"
                 )
@@ -132,7 +138,7 @@ class RequestResponse:
                 return
             listener = self._app.sibling()
             listener.on(f"{self._prefix}:*")(self._take)
-            listener.start()
+            listener._start_anywhere()
             self._listener = listener
 
     def _take(self, data: Any, channel: str) -> None:

@@ -21,8 +21,8 @@ class Running:
         self._app = app
 
     def stop(self) -> None:
-        """Stop it; what is being handled gets to finish. May be called again."""
-        self._app.stop()
+        """Stop it; what is being handled gets to finish. May be called again, and by a handler too."""
+        self._app._stop_anywhere()
 
     cleanup = stop
 

@@ -4,6 +4,7 @@ Rules:
 
 - Whatever the bytes or the handler do, the caller gets an answer if it can be known who that is.
 - An expired request is dropped, not executed: its caller has gone.
+- Each call of a handler has a context of its own: what it sets in a `ContextVar` ends with it.
 - No I/O here: engines claim and deliver.
 """
 
@@ -13,6 +14,7 @@ import logging
 import os
 import time
 import traceback
+from contextvars import copy_context
 from typing import Any
 
 from redis_toolkit import keys
@@ -86,7 +88,9 @@ class Answerer:
             return request
         started, pid = time.perf_counter(), os.getpid()
         try:
-            result = self.handler.binding.call(self._message(request), spread=request.spread)
+            result = copy_context().run(
+                self.handler.binding.call, self._message(request), spread=request.spread
+            )
         except BaseException as error:
             end_fork(pid, error)
             return self._failed(request, error)
@@ -103,6 +107,8 @@ class Answerer:
         pid = os.getpid()
         try:
             result = await self.handler.binding.call(self._message(request), spread=request.spread)
+        except GeneratorExit:  # its loop is gone: nobody is left to be told
+            raise
         except BaseException as error:
             end_fork(pid, error)
             return self._failed(request, error)

@@ -55,9 +55,11 @@ def _wait(stop: threading.Event, supervisor: int | None = None) -> None:
             return
 
 
-def until_signal(start: Callable[[], None]) -> None:
-    """Call ``start`` and wait for SIGTERM or SIGINT; one that comes before it has returned counts."""
-    stop = threading.Event()
+def until_signal(start: Callable[[], None], stop: threading.Event) -> None:
+    """Call ``start`` and wait for SIGTERM or SIGINT, or for ``stop`` to be set by somebody else.
+
+    A signal that comes before ``start`` has returned counts. Outside the main thread there are none.
+    """
     with _signals_set(stop):
         start()
         _wait(stop)

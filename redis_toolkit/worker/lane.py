@@ -7,6 +7,7 @@ Rules:
   reported once, with how many were dropped.
 - With one thread, the default, messages are handled one at a time and in order. The thread starts
   with the first message: a lane that is never used costs nothing.
+- Each message is handled in a context of its own: what a handler sets in a `ContextVar` ends with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 
 from redis_toolkit.errors import DecodeError, PayloadMismatch
 from redis_toolkit.message import Gap, Message
@@ -84,6 +86,8 @@ class Lane:
             self._changed.notify_all()
             if threading.current_thread() in self._threads:
                 return True  # a handler stops its own app: this thread goes on with what waits, then ends
+            if not self._is_alive():
+                deadline = 0.0
             done = self._changed.wait_for(
                 lambda: not self._items and not self._running, max(deadline - time.monotonic(), 0)
             )
@@ -93,6 +97,10 @@ class Lane:
             self._changed.notify_all()
         self._report_overflow(gap)
         return done
+
+    def _is_alive(self) -> bool:
+        """Return whether anybody is there to handle what waits."""
+        return bool(self._threads)
 
     def _call_thread(self) -> None:
         """Wake a thread that waits, or start one more while there may be more."""
@@ -104,8 +112,12 @@ class Lane:
     def _start_thread(self) -> None:
         name = f"rt-lane-{self.handler.name}-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter is on its way out
+            logger.debug("no thread for handler %s: %s", self.handler.name, error)
+            return  # the next message tries again
         self._threads.append(thread)
-        thread.start()
 
     def _drop(self) -> None:
         if not self._dropped:
@@ -173,7 +185,7 @@ class Lane:
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         pid = os.getpid()
         try:
-            self.handler.binding.call(self._message(channel, glob, body))
+            copy_context().run(self.handler.binding.call, self._message(channel, glob, body))
             end_fork(pid)
         except BaseException as error:
             end_fork(pid, error)

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
+from redis_toolkit._core.contexts import InContext
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
@@ -102,8 +103,10 @@ class LoopLane(Lane):
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
         pid = os.getpid()
         try:
-            await self.handler.binding.call(self._message(channel, glob, body))
+            await InContext(self.handler.binding.call, self._message(channel, glob, body))
             end_fork(pid)
+        except GeneratorExit:  # the loop is gone: nobody is left to handle anything
+            raise
         except asyncio.CancelledError as error:
             end_fork(pid, error)
             if not self._abandoned:
@@ -114,6 +117,9 @@ class LoopLane(Lane):
         except BaseException as error:
             end_fork(pid, error)
             self._failed(channel, error)
+
+    def _is_alive(self) -> bool:
+        return self._loop.is_running()
 
     def stop(self, deadline: float) -> bool:
         """As every lane does; what is left at the deadline is cancelled."""

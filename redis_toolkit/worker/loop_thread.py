@@ -48,7 +48,8 @@ class LoopThread:
             if tasks:
                 self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
         finally:
+            # close() tells the threads of the default executor to end. To await that would take one more
+            # thread, which an interpreter on its way out refuses, and could take for ever.
             loops.serving.discard(self.loop)
             self.loop.close()

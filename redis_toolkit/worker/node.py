@@ -77,6 +77,9 @@ class Node:
         self._report = report
         self._close_loop = close_loop
         self._serving = False
+        self._waiting: int | None = None
+        self._guard: asyncio.Task[None] | None = None
+        self._guarding = True
         responders = router.responders()
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
@@ -102,6 +105,16 @@ class Node:
         """Whether every subscription of this process is confirmed by the server."""
         return self.listener.confirmed
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Where ``async def`` handlers run."""
+        return self._loop
+
+    @property
+    def has_lost_its_loop(self) -> bool:
+        """Whether the loop of its handlers was closed before it was stopped."""
+        return self._loop is not None and self._loop.is_closed()
+
     def is_on_running_loop(self) -> bool:
         """Whether the loop that runs in this thread is the one of the handlers."""
         return self._loop is not None and asyncio._get_running_loop() is self._loop
@@ -122,16 +135,20 @@ class Node:
             self._undo_start()
             raise
 
-    async def astart(self) -> None:
+    async def astart(self, lost: Callable[[Node], None]) -> None:
         """Serve with ``async def`` handlers on the running loop; raises as `start` does.
 
         When it is cancelled, it takes back what it has started and ends then.
+
+        Args:
+            lost: called when it stops by itself, because the loop ends.
         """
         assert self._loop is not None
         loops.serving.add(self._loop)
         try:
             await loops.to_the_end(asyncio.to_thread(self._start_threads))
             await self._start_engines()
+            self._guard = asyncio.create_task(self._stop_with_loop(lost), name="rt-app")
         except BaseException:
             if self._serving:
                 await loops.to_the_end(self.astop(self._settings.grace))
@@ -140,26 +157,27 @@ class Node:
 
     def stop(self, grace: float) -> bool:
         """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended."""
+        # All but the engines stops in this thread: at the end of a program no other can be had any more.
         deadline = time.monotonic() + grace
-        if self._own_loop is None and self._loop is not None and self._loop.is_running():
-            return asyncio.run_coroutine_threadsafe(self.astop(grace), self._loop).result()
-        waiting = self._stop_callers()
+        waiting = self.stop_callers()
         for pool in self._pools:
             pool.drain(waiting)
         ended = [pool.stop(deadline) for pool in self._pools]
-        if self._own_loop is not None:
-            ended.append(self._own_loop.run(self._stop_engines(deadline, waiting)))
+        if self._loop is not None:
+            ended.append(self._stop_engines_from_outside(self._loop, deadline, waiting))
         ended += [lane.stop(deadline) for lane in self._lanes]
         if self._own_loop is not None:
             if self._close_loop is not None:
                 self._own_loop.run(self._close_loop())
             self._own_loop.stop()
+        elif self._loop is not None:
+            loops.serving.discard(self._loop)
         return self._ended(ended, grace)
 
     async def astop(self, grace: float) -> bool:
         """Stop what `astart` started."""
         deadline = time.monotonic() + grace
-        waiting = await asyncio.to_thread(self._stop_callers)
+        waiting = await asyncio.to_thread(self.stop_callers)
         for pool in self._pools:
             await asyncio.to_thread(pool.drain, waiting)
         ended = [await self._stop_engines(deadline, waiting)]
@@ -192,13 +210,41 @@ class Node:
         for engine in self._engines:
             await engine.start()
 
-    def _stop_callers(self) -> int:
-        """Let callers send nothing more; returns how many requests wait."""
-        self.listener.stop()
-        return self._heartbeat.stop() if self._heartbeat is not None else 0
+    def stop_callers(self) -> int:
+        """Let callers send nothing more, the first part of a stop; returns how many requests wait."""
+        if self._waiting is None:
+            self.listener.stop()
+            self._waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
+        return self._waiting
+
+    def _stop_engines_from_outside(
+        self, loop: asyncio.AbstractEventLoop, deadline: float, waiting: int
+    ) -> bool:
+        """Stop what runs on the loop, from another thread; what stands still is stopped when it goes on."""
+        ended = loops.run_on(loop, self._stop_engines(deadline, waiting))
+        if ended is None and not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: loop.create_task(self._stop_engines(deadline, 0)))
+        return ended or not self._engines
 
     async def _stop_engines(self, deadline: float, waiting: int) -> bool:
-        return all(await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines]))
+        ended = await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines])
+        if self._guard is not None and self._guard is not asyncio.current_task():
+            self._guarding = False
+            self._guard.cancel()
+            await asyncio.wait([self._guard])
+        return all(ended)
+
+    async def _stop_with_loop(self, lost: Callable[[Node], None]) -> None:
+        """Wait to be cancelled, as whoever ends a loop does with its tasks; then stop while it still runs."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if not self._guarding:
+                raise
+            self._guarding = False
+            logger.warning("the event loop of %s ends, and nobody awaited astop(): stopping", self.name)
+            lost(self)
+            await self.astop(self._settings.grace)
 
     def _ended(self, ended: list[bool], grace: float) -> bool:
         if not all(ended):

@@ -8,8 +8,10 @@ imported the app, a test runner or a server say, the worker imports the app's mo
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -45,12 +47,13 @@ def program_of(app: Any, module: str, caller: FrameType | None, handler_modules:
     """
     asked_by_script = caller is not None and caller.f_globals.get("__name__") == "__main__"
     if asked_by_script or "__main__" in handler_modules or module == "__main__":
-        command = _rerun()
+        command = None if _is_typed(caller) else _rerun()
         if command is not None:
             return Program(command, reruns=True)
         raise ConfigurationError(
-            "worker processes run the script again, and here there is none (an interactive session?): "
-            "put the app and its handlers into a module, or use app.run(workers=0)"
+            "worker processes run the script again, and here there is none (a notebook, a prompt, standard "
+            "input): put the app and its handlers into a module, or serve here with app.start() or "
+            "app.run(workers=0)"
         )
     attribute = _attribute(app, module)
     if attribute is not None:
@@ -65,13 +68,36 @@ def program_of(app: Any, module: str, caller: FrameType | None, handler_modules:
     )
 
 
+def _is_typed(caller: FrameType | None) -> bool:
+    """Return whether the call was typed at a prompt: after ``python -i script.py`` there is a script too."""
+    name = "" if caller is None else caller.f_code.co_filename
+    return name.startswith("<") and not name.startswith(("<string>", "<frozen "))
+
+
 def _rerun() -> list[str] | None:
     main = sys.modules.get("__main__")
     arguments = sys.orig_argv[1:]
-    has_source = getattr(main, "__file__", None) is not None or getattr(main, "__spec__", None) is not None
-    if not sys.executable or not arguments or not (has_source or "-c" in arguments):
-        return None
-    return [sys.executable, *arguments]
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is not None:  # -m, a folder or an archive
+        has_source = True
+    elif file is not None:  # what ran it (a notebook's %run) may be another program
+        has_source = Path(file).name in [Path(argument).name for argument in arguments]
+    else:
+        has_source = _has_text(arguments)
+    return [sys.executable, *arguments] if sys.executable and has_source else None
+
+
+def _has_text(arguments: list[str]) -> bool:
+    """Return whether the interpreter's own options have the program in them (``-c``)."""
+    rest = iter(arguments)
+    for argument in rest:
+        if re.match("-[bBdEhiIOPqRsSuvx]*c", argument):
+            return True
+        if argument in ("-W", "-X", "--check-hash-based-pycs"):
+            next(rest, None)
+        elif argument == "-" or not argument.startswith("-") or argument.startswith("-m"):
+            return False
+    return False
 
 
 def _attribute(app: Any, module: str) -> str | None:

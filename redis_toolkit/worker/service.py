@@ -76,6 +76,7 @@ class Service:
         self._node: Node | None = None
         self._supervisor: Supervisor | None = None
         self._supervising: threading.Thread | None = None
+        self._until: threading.Event | None = None  # ends run(workers=0)
         self._pid = os.getpid()
 
     @property
@@ -128,7 +129,7 @@ class Service:
             node = self._new_node(new_process_name(), listening=True, loop=asyncio.get_running_loop())
             self._node = node
         try:
-            await node.astart()
+            await node.astart(self._lost)
         except BaseException:
             self._node = None
             raise
@@ -152,9 +153,40 @@ class Service:
             thread, self._supervising = self._supervising, None
         if node is not None:
             node.stop(self._settings.grace)
-        if supervisor is not None and thread is not None:
+        if supervisor is not None:
             supervisor.stop()
+        if thread is not None:
             thread.join()
+        if self._until is not None:
+            self._until.set()
+
+    def cleanup(self, then: Callable[[], None]) -> None:
+        """Do what `stop` does, wherever it is called, and call ``then`` afterwards.
+
+        On the loop of the handlers it returns when nothing more can arrive: what is being handled there,
+        the caller perhaps, can only finish when the caller lets the loop go on.
+        """
+        node = self._node
+        if node is None or not node.is_on_running_loop():
+            self.stop()
+            then()
+            return
+        self._node = None
+        node.stop_callers()
+
+        def rest() -> None:
+            node.stop(self._settings.grace)
+            then()
+
+        try:
+            threading.Thread(target=rest, name="rt-stop", daemon=True).start()
+        except RuntimeError as error:  # the interpreter is on its way out, and takes everything along
+            logger.debug("not stopped to the end: %s", error)
+
+    def _lost(self, node: Node) -> None:
+        """Forget a node that stops by itself, as its loop ends."""
+        if self._node is node:
+            self._node = None
 
     def run(self, workers: int, caller: FrameType | None) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -162,8 +194,9 @@ class Service:
         _log_to_stderr()
         if workers == 0:
             self._refuse_second_start()
+            self._until = threading.Event()
             try:
-                child.until_signal(lambda: self.start(0, caller))
+                child.until_signal(lambda: self.start(0, caller), self._until)
             finally:
                 self.stop()
             return
@@ -178,6 +211,15 @@ class Service:
         finally:
             self._supervisor = None
 
+    def await_anywhere(self, function: Callable[..., Coroutine[Any, Any, Any]], argument: Any) -> None:
+        """Call a coroutine function from a thread of its own, on the loop of the handlers if one runs."""
+        node = self._node
+        loop = node.loop if node is not None else None
+        if loop is not None and loop.is_running():
+            loops.run_on(loop, function(argument))
+        else:
+            asyncio.run(function(argument))
+
     def serve_as_worker(self, part: Assignment) -> None:
         """Serve as the worker process that this is; does not return."""
         _log_to_stderr()
@@ -188,11 +230,13 @@ class Service:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.RLock()
-            self._node = self._supervisor = self._supervising = None
+            self._node = self._supervisor = self._supervising = self._until = None
 
     def _refuse_second_start(self) -> None:
         if not self._router.handlers:
             logger.warning("this app has no handlers: register them with @app.on before it starts")
+        if self._node is not None and self._node.has_lost_its_loop:
+            self.stop()
         if self.started:
             raise ConfigurationError("this app has been started: stop() it first")
 

@@ -201,7 +201,6 @@ def test_an_awaited_call_through_tls(tls: str) -> None:
     awaiting(tls, main)
 
 
-@pytest.mark.xfail(strict=True, reason="cleanup() refuses on the loop of its handler, and names no way out")
 def test_an_async_message_handler_cleans_up_its_toolkit(own_server: Server) -> None:
     outcome: list[BaseException | None] = []
 

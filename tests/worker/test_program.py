@@ -15,9 +15,10 @@ APP = object()
 THIS = __name__
 
 
-def frame_of(module: str) -> FrameType:
+def frame_of(module: str, file: str = "main.py") -> FrameType:
     """Return what looks like a frame of code in a module."""
-    return cast(FrameType, SimpleNamespace(f_globals={"__name__": module}))
+    code = SimpleNamespace(co_filename=file)
+    return cast(FrameType, SimpleNamespace(f_globals={"__name__": module}, f_code=code))
 
 
 @pytest.fixture
@@ -40,7 +41,10 @@ def started_as(monkeypatch: pytest.MonkeyPatch) -> Any:
         (("main.py", "--fast"), {"file": "main.py"}),
         (("-W", "error", "-X", "dev", "main.py"), {"file": "main.py"}),
         (("-m", "service", "-c", "x"), {"file": "/x/service.py", "spec": object()}),
+        (("main.py", "-c"), {"file": "/moved/main.py"}),
+        (("-m", "cProfile", "main.py"), {"file": "main.py"}),
         (("-c", "import service; service.app.run()", "arg"), {}),
+        (("-W", "once", "-Xdev", "-Ic", "import service; service.app.run()"), {}),
     ],
 )
 def test_a_script_runs_again_as_it_was_started(
@@ -68,9 +72,25 @@ def test_what_the_script_has_a_part_in_runs_the_script_again(
     assert program_of(APP, module, frame_of(caller), handlers).reruns
 
 
-@pytest.mark.parametrize("arguments", [(), ("-",), ("-i",), ("-q", "-i")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("-",), ("-i",), ("-q", "-i"), ("-", "-c"), ("-W", "-c"), ("-Wonce",), ("/usr/bin/console", "-c")],
+)
 def test_an_interactive_session_cannot_run_again(started_as: Any, arguments: tuple[str, ...]) -> None:
     started_as(*arguments)
+    with pytest.raises(ConfigurationError, match=r"workers=0"):
+        program_of(APP, "__main__", frame_of("__main__"), {"__main__"})
+
+
+@pytest.mark.parametrize("file", ["<stdin>", "<console>", "<python-input-3>"])
+def test_what_is_typed_at_the_prompt_behind_a_script_cannot_run_again(started_as: Any, file: str) -> None:
+    started_as("-i", "main.py", file="main.py")
+    with pytest.raises(ConfigurationError, match=r"app\.start\(\)"):
+        program_of(APP, "__main__", frame_of("__main__", file), {"__main__"})
+
+
+def test_a_script_that_another_program_has_loaded_cannot_run_again(started_as: Any) -> None:
+    started_as("-m", "notebook_kernel", "-f", "connection.json", file="/home/me/script.py")
     with pytest.raises(ConfigurationError, match=r"workers=0"):
         program_of(APP, "__main__", frame_of("__main__"), {"__main__"})
 
