@@ -59,6 +59,7 @@ class Connections:
         self._given_client = client
         self._connect_timeout = connect_timeout
         self._idle: list[Link] = []
+        weakref.finalize(self, _close_all, self._idle)  # at the latest when the program ends
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._client: Any = client
@@ -161,10 +162,13 @@ class Connections:
         """In a forked child: the parent's sockets are closed here without a word to the server."""
         with self._lock:
             if self._pid != os.getpid():
-                inherited, self._idle = self._idle, []
-                for link in inherited:
-                    link.close()
+                _close_all(self._idle)
                 self._pid = os.getpid()
+
+
+def _close_all(links: list[Link]) -> None:
+    while links:
+        links.pop().close()
 
 
 _shared: weakref.WeakValueDictionary[tuple[str, float, Any], Connections] = weakref.WeakValueDictionary()

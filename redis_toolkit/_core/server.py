@@ -7,6 +7,7 @@ a client says. A password that is called for is asked anew for each connection.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  # else the first name lookup loads it: a fork meanwhile would hang
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
