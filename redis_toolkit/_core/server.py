@@ -195,9 +195,10 @@ def url_of(options: dict[str, Any]) -> str:
 def _without_password(url: str) -> str:
     """Hide it wherever it stands, also in a URL that cannot be parsed."""
     base, mark, query = url.partition("?")
-    if not re.fullmatch(r"(\w+=[^&]*&?)*", query) or not re.search(r"@|://[^:]*(:\d*)?(/|$)", base):
+    whole = re.search(r"(@|://)([^:@\[\]]*|\[[^\]@]*\])(:\d*)?(/[^@]*)?$", base)
+    if not whole or not re.fullmatch(r"(\w+=[^&]*&?)*", query):
         base, mark, query = url, "", ""  # the ? may be one of the password's
     base = re.sub(r"(?<=://)([^:]*):.*@", r"\1:***@", base, flags=re.DOTALL)
     # A value with an @ may be the end of a password with a ? in it.
-    query = re.sub(r"(?<=password=)[^&#]*|(?<==)[^&#]*@[^&#]*", "***", query)
-    return f"{base}{mark}{query}"
+    query = re.sub(r"(?<==)[^&#]*@[^&#]*", "***", query)
+    return re.sub(r"(?<=password=)[^&#]*", "***", f"{base}{mark}{query}")

@@ -68,7 +68,9 @@ def test_blocking_calls_work_and_warn_once(notebook: Notebook) -> None:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             notebook.run("app.start()")
-            notebook.run("answers = [app.request('double', 1, timeout=60), app.request('adouble', 2, timeout=60)]")
+            notebook.run(
+                "answers = [app.request('double', 1, timeout=60), app.request('adouble', 2, timeout=60)]"
+            )
             notebook.run("app.publish('double', 1), app.health_check()")
             notebook.run("app.stop()")
         return [f"{one.filename}: {one.message}" for one in said]
@@ -230,7 +232,8 @@ def test_a_program_on_the_command_line_has_worker_processes(bus: Server, tmp_pat
         "app.start(workers=2); print(app.request('pid', timeout=60) in app.worker_pids); app.stop()"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False,
+        [sys.executable, "-c", source], capture_output=True, text=True, cwd=tmp_path, timeout=120,
+        check=False,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert ended.stdout == "True\n", ended.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from redis_toolkit import App, Gap, RedisToolkit, RequestTimeout
 from redis_toolkit.patterns import RequestResponse
+from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
@@ -92,9 +93,7 @@ def test_a_request_is_sent_inside_a_coroutine_that_handles(bus: Server, served: 
         RedisToolkit(url=bus.url).publisher(request["response_channel"], request["data"].upper())
 
     shout = RequestResponse("shout", url=bus.url)
-    other = (
-        shout.serve(str.upper) if served == "by an app" else RedisToolkit("shout", answer, url=bus.url)
-    )
+    other = shout.serve(str.upper) if served == "by an app" else RedisToolkit("shout", answer, url=bus.url)
     with other, RedisToolkit("say", handle, url=bus.url) as toolkit:
         toolkit.publisher("say", "hello")
         eventually(lambda: answers == ["HELLO"], what=f"an answer in {answers}")
@@ -168,8 +167,7 @@ def test_a_coroutine_is_awaited_for_each_gap(bus: Server, kind: str) -> None:
         async with app:
             await asyncio.to_thread(cut_and_wait)
             await app.apublish("news", 1)
-            while len(loops) < 2:
-                await asyncio.sleep(0.01)
+            await becomes(lambda: len(loops) == 2, "the message")
             assert loops == [asyncio.get_running_loop()] * 2
 
     def cut_and_wait() -> None:
