@@ -1,7 +1,7 @@
 """A coroutine in a context of its own, without a task of its own.
 
 Rules: what it sets in a `ContextVar` is neither seen by who awaits it nor left to the next one. A task
-would do that too, and would cost a turn of the loop for each.
+would do that too, and would cost a turn of the loop for each. One that never waits costs one call.
 """
 
 from __future__ import annotations
@@ -10,31 +10,46 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any
 
-__all__ = ["InContext"]
+__all__ = ["Rest", "begin"]
 
 
-class InContext:
-    """Awaits a coroutine, every step of it in one copy of the context that it is made in.
+def begin(make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> Rest | None:
+    """Make a coroutine and run it as far as it gets, in a copy of this context.
+
+    Returns:
+        What has to be awaited to carry it on; None when it has ended. What it raises is raised.
+    """
+    run = copy_context().run
+    try:
+        return Rest(run, *run(_first_step, make, argument))
+    except StopIteration:
+        return None
+
+
+def _first_step(make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> tuple[Any, Any]:
+    coroutine = make(argument)
+    return coroutine, coroutine.send(None)
+
+
+class Rest:
+    """What is left of a coroutine that waits for something.
 
     Args:
-        make: called in that context too; returns the coroutine.
-        argument: what it is called with.
+        run: runs its steps in its context.
+        coroutine: it.
+        awaited: what it waits for.
     """
 
-    __slots__ = ("_coroutine", "_run")
+    __slots__ = ("_awaited", "_coroutine", "_run")
 
-    def __init__(self, make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> None:
-        self._run = copy_context().run
-        self._coroutine = self._run(make, argument)
+    def __init__(self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
+        self._run = run
+        self._coroutine = coroutine
+        self._awaited = awaited
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run, coroutine = self._run, self._coroutine
-        step, value = coroutine.send, None
+    def __await__(self) -> Generator[Any, Any, None]:
+        run, coroutine, awaited = self._run, self._coroutine, self._awaited
         while True:
-            try:
-                awaited = run(step, value)
-            except StopIteration as end:
-                return end.value
             try:
                 step, value = coroutine.send, (yield awaited)
             except GeneratorExit:
@@ -42,3 +57,7 @@ class InContext:
                 raise
             except BaseException as error:
                 step, value = coroutine.throw, error
+            try:
+                awaited = run(step, value)
+            except StopIteration:
+                return
