@@ -3,7 +3,7 @@
 
 PYTHON = python3 python3.14 python3.13 python3.12 python3.11
 UV_VERSION = 0.13.9
-VERSIONS = 3.11 3.12 3.13 3.14
+VERSIONS = 3.11 3.11+uvloop 3.12 3.13 3.14
 
 BIN = .venv/bin
 READY = .venv/.ready

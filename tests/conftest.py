@@ -3,6 +3,8 @@ test that kills it."""
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,11 @@ pytest_plugins = ["tests.kit.faults"]
 
 settings.register_profile("no-deadline", deadline=None)  # a deadline is a time limit that noise can break
 settings.load_profile("no-deadline")
+
+if importlib.util.find_spec("uvloop"):  # not in the locked environment; `make test-all` has one with it
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @pytest.fixture(scope="session", params=available_kinds())

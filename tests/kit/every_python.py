@@ -1,10 +1,11 @@
 """Runs the tests on every named version of Python that this machine really has, and sums up.
 
-Each version gets an environment of its own, ``.venv-3.x``, with the locked dependencies. A version
+Each version gets an environment of its own, ``.venv-3.x``, with the locked dependencies, and a version
+with ``+uvloop`` behind it has uvloop too, on which the tests' loops then run as well. A version
 counts as there when an interpreter of it runs: uv looks for one without downloading any, and the
 versions that pyenv keeps are tried too, as its shims start only those that are switched on.
 
-Usage: ``python tests/kit/every_python.py 3.11 3.12 ...`` in the project's root. The exit status is 1 if
+Usage: ``python tests/kit/every_python.py 3.11 3.11+uvloop 3.12 ...`` in the project's root. The exit status is 1 if
 any version fails.
 """
 
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 _UV = str(Path(sys.executable).with_name("uv"))
+WITH_UVLOOP = "+uvloop"
 _CLOSING_LINE = re.compile(r"=+ (.*\b(?:passed|failed|error|errors|skipped|ran)\b.*) =+")
 
 
@@ -24,7 +26,7 @@ def main(versions: list[str]) -> int:
     results: dict[str, str] = {}
     failed = False
     for version in versions:
-        python = _find(version)
+        python = _find(version.removesuffix(WITH_UVLOOP))
         if python is None:
             results[version] = "not on this machine"
             continue
@@ -76,6 +78,7 @@ def _run(version: str, python: str) -> tuple[int, str]:
         [_UV, "venv", "-q", "--allow-existing", "--python", python, str(environment)],
         [_UV, "pip", "sync", "-q", "--require-hashes", "--python", inside, "requirements.lock"],
         install,
+        *([[_UV, "pip", "install", "-q", "--python", inside, "uvloop"]] * version.endswith(WITH_UVLOOP)),
     ):
         status = subprocess.run(command).returncode
         if status != 0:
