@@ -5,8 +5,8 @@ with ``+uvloop`` behind it has uvloop too, on which the tests' loops then run as
 counts as there when an interpreter of it runs: uv looks for one without downloading any, and the
 versions that pyenv keeps are tried too, as its shims start only those that are switched on.
 
-Usage: ``python tests/kit/every_python.py 3.11 3.11+uvloop 3.12 ...`` in the project's root. The exit status is 1 if
-any version fails.
+Usage: ``python tests/kit/every_python.py 3.11 3.11+uvloop 3.12 ...`` in the project's root. The exit
+status is 1 if any version fails.
 """
 
 from __future__ import annotations
