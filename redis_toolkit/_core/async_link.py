@@ -20,10 +20,12 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import hiredis
 
+from redis_toolkit._core import loops
 from redis_toolkit._core.connection import NOTHING, Connections, new_reader
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.opening import open_link
@@ -64,6 +66,7 @@ class AsyncLink(asyncio.Protocol):
         self._gone = asyncio.Event()
         self._owing_since = 0.0
         self._left = 0
+        self._suspected = False
         self.paused = False
         self.lost: Failed | None = None
 
@@ -153,15 +156,29 @@ class AsyncLink(asyncio.Protocol):
             raise sort(error, sent=False, where=self.where) from error
 
     def suspect(self, patience: float = SILENCE) -> None:
-        """Close it if it owes replies, and has neither sent nor taken anything for long (seconds)."""
-        if len(self._receivers) > self._unsent and self._transport is not None:
-            now, left = self._loop.time(), self._transport.get_write_buffer_size()
-            if left < self._left:
-                self._owing_since = now  # it is still taking what it was sent
-            self._left = left
-            silent = now - self._owing_since
-            if silent >= patience:
-                self.close(sort(TimeoutError(f"silent for {silent:.1f} s"), sent=True, where=self.where))
+        """Close it if it owes replies, and has neither sent nor taken anything for long (seconds).
+
+        Not before the loop has read what lies in the socket: it may be the loop that stood still.
+        """
+        if not self._suspected and self._silence() >= patience:
+            self._suspected = True
+            loops.after_reading(self._loop, partial(self._convict, patience))
+
+    def _convict(self, patience: float) -> None:
+        self._suspected = False
+        silent = self._silence()
+        if silent >= patience:
+            self.close(sort(TimeoutError(f"silent for {silent:.1f} s"), sent=True, where=self.where))
+
+    def _silence(self) -> float:
+        """Return for how long (seconds) it has owed replies without sending or taking anything."""
+        if self.lost is not None or self._transport is None or len(self._receivers) <= self._unsent:
+            return 0.0
+        now, left = self._loop.time(), self._transport.get_write_buffer_size()
+        if left < self._left:
+            self._owing_since = now  # it is still taking what it was sent
+        self._left = left
+        return now - self._owing_since
 
     def close(self, failure: Failed | None = None) -> None:
         """Close it; whoever waits for a reply gets the failure, or hears that nothing was sent."""

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import inspect
+import math
+import threading
+import time
 import warnings
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["check_blocking", "new_loop", "run_on", "serving", "to_the_end"]
+__all__ = ["after_reading", "check_blocking", "in_thread", "new_loop", "run_on", "serving", "to_the_end"]
 
 T = TypeVar("T")
 LOOK = 0.1
@@ -69,10 +74,21 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T | None:
+def after_reading(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Call back when the loop has read what lies in its sockets by now.
+
+    A loop runs what is due by the clock, and what was called soon, without a look at its sockets in between.
+    """
+    loop.call_soon(loop.call_soon, callback)  # it polls between the two, and what it finds comes first
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], until: float = math.inf
+) -> T | None:
     """Run a coroutine on the loop of another thread, and return its result.
 
-    None when that loop does not run, or stops running meanwhile: nobody carries the coroutine on then.
+    None when that loop does not run, stops running meanwhile, or stands still until a time (monotonic
+    seconds): what is not done by then is done when it goes on.
     """
     if not loop.is_running():
         coroutine.close()
@@ -83,7 +99,42 @@ def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -
             if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                 coroutine.close()
             return None
+        if time.monotonic() >= until:
+            return None
     return None if future.cancelled() else future.result()
+
+
+async def in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a daemon thread of its own, in this context, and return its result.
+
+    Not in the loop's executor, which is the application's and may be full. A cancellation is raised when
+    the function has ended.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    done: asyncio.Future[None] = loop.create_future()
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(context.run(function, *arguments))
+        except BaseException as error:  # raised where it is awaited
+            outcome.set_exception(error)
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=run, name="rt-call", daemon=True)
+    thread.start()
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    thread.join()  # it has nothing left to do
+    result = outcome.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,12 +1,14 @@
 """A connection on an event loop that is opened again whenever it is lost.
 
-Rules: it is opened by one task, and only by that; who uses it hears of each new one, before any other
-code can. The pause between attempts grows with the losses in a row, as for every long-lived reader.
+Rules: it is opened by one task, and only by that; a new task replaces one that a handler has cancelled. Who
+uses it hears of each new one, before any other code can. The pause between attempts grows with the losses
+in a row, as for every long-lived reader.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -15,6 +17,8 @@ from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.recovery import Failed, pause, reconnecting_async
 
 __all__ = ["KeptLink"]
+
+logger = logging.getLogger("redis_toolkit")
 
 CONNECT_SECONDS = 5.0
 
@@ -30,6 +34,7 @@ class KeptLink:
 
     Attributes:
         link: the connection; None while there is none, or it is lost.
+        reachable: whether the last attempt to open one succeeded.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class KeptLink:
         self._opened = opened
         self._log = log
         self._failures = 0
+        self.reachable = True
         self._stopped = False
         self._lost: asyncio.Event | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -65,7 +71,7 @@ class KeptLink:
         """
         self._lost = asyncio.Event()
         await self._open()
-        self._keeper = asyncio.create_task(self._keep(), name="rt-kept-link")
+        self._begin()
 
     def worked(self) -> None:
         """Say that the connection has been of use: its next loss is the first in a row."""
@@ -89,6 +95,18 @@ class KeptLink:
         if self._link is not None:
             await self._link.aclose()
 
+    def _begin(self) -> None:
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="rt-kept-link")
+        self._keeper.add_done_callback(self._ended)
+
+    def _ended(self, keeper: asyncio.Task[None]) -> None:
+        """Begin again: a handler may have cancelled every task of its loop."""
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None and not self._stopped:
+            logger.error("a connection could not be opened again, trying once more", exc_info=error)
+        if not self._stopped:
+            self._begin()
+
     async def _keep(self) -> None:
         assert self._lost is not None
         while True:
@@ -104,7 +122,11 @@ class KeptLink:
         link, self._link = self._link, None
         if link is not None:
             await link.aclose()
-        link = await AsyncLink.open(self._connections, time.monotonic() + CONNECT_SECONDS)
-        self._link = link
+        try:
+            link = await AsyncLink.open(self._connections, time.monotonic() + CONNECT_SECONDS)
+        except Failed:
+            self.reachable = False
+            raise
+        self._link, self.reachable = link, True
         self._lost.clear()
         self._opened(link)

@@ -24,6 +24,7 @@ from redis_toolkit.errors import DecodeError, PayloadMismatch
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.forked import end_fork
 
@@ -84,7 +85,7 @@ class Lane:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-            if threading.current_thread() in self._threads:
+            if self.runs(handling.current()):
                 return True  # a handler stops its own app: this thread goes on with what waits, then ends
             if not self._is_alive():
                 deadline = 0.0
@@ -101,6 +102,10 @@ class Lane:
     def _is_alive(self) -> bool:
         """Return whether anybody is there to handle what waits."""
         return bool(self._threads)
+
+    def runs(self, runner: object) -> bool:
+        """Return whether this thread runs the lane's handler."""
+        return runner in self._threads
 
     def _call_thread(self) -> None:
         """Wake a thread that waits, or start one more while there may be more."""
@@ -127,6 +132,7 @@ class Lane:
             self._dropped += 1
 
     def _work(self) -> None:
+        handling.begin()
         while True:
             batch, gap = self._take()
             self._report_overflow(gap)

@@ -24,8 +24,9 @@ from typing import Any
 from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, sort
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
@@ -39,7 +40,10 @@ logger = logging.getLogger("redis_toolkit")
 CLAIM = "to claim requests (BLPOP, LPOP)"
 """What is said of a claim that the server refuses."""
 MARGIN = 5.0
-"""Seconds beyond its block after which the connection of a claim counts as dead."""
+"""Seconds beyond its block after which a connection counts as dead that owes a reply."""
+TICK = 1.0
+CANCEL_SECONDS = 1.0
+"""Seconds that a cancelled handler has to end, before it is given up."""
 REFUSED_SECONDS = 1.0
 """Seconds until claims are tried again when the server refuses the command itself."""
 LAST_SECONDS = 2.0
@@ -78,10 +82,14 @@ class RequestLoop:
         self._claiming = False
         self._round: Round | None = None
         self._replies: list[Any] = []
-        self._draining: int | None = None
+        self._draining: int | None = None  # how many are still to be claimed; None: no end
+        self._drains = False  # whether the last round was sent when that was known
         self._ended = False
+        self._closed = False
         self._watchdog: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[None]] = set()
         self._ready: list[Delivery] = []
         self._owed = 0
 
@@ -97,9 +105,16 @@ class RequestLoop:
         except Failed as failure:
             await self._reply_link.stop()
             raise failure.error from failure.__cause__
+        self._watch()
+
+    def runs(self, runner: object) -> bool:
+        """Return whether this task runs one of its handlers."""
+        return runner in self._running
 
     async def stop(self, deadline: float, waiting: int) -> bool:
-        """Stop claiming and let what was claimed be answered; as in the thread engine.
+        """Stop claiming and let what was claimed be answered; as in the thread engine. `close` follows.
+
+        A handler that asks for it is not waited for.
 
         Args:
             deadline: when running handlers are cancelled (monotonic seconds).
@@ -109,40 +124,62 @@ class RequestLoop:
             Whether every handler ended in time.
         """
         self._draining = waiting
-        while not self._ended and time.monotonic() < deadline and self._claim_link.link is not None:
-            if not waiting and not self._claiming:
-                break
-            self._unblock()
-            await asyncio.sleep(0.02)
-        self._ended = True
-        running = {task for task in self._running if task is not asyncio.current_task()}
+        try:
+            while not self._ended and time.monotonic() < deadline and self._may_claim(waiting):
+                self._unblock()
+                await asyncio.sleep(0.02)
+        finally:
+            self._ended = True
+        return await self._handlers_end(deadline, handling.current())
+
+    def _may_claim(self, waiting: int) -> bool:
+        """Return whether, while stopping, there is a claim under way, or still one to be sent."""
+        link = self._claim_link.link
+        if link is None:  # what waits is claimed after a lost connection, but not if none can be had
+            return waiting > 0 and self._claim_link.reachable
+        return waiting > 0 or self._claiming
+
+    async def _handlers_end(self, deadline: float, asker: object = None) -> bool:
+        """Wait for the handlers; those that are late are cancelled, and given up a second later."""
+        running = {task for task in self._running if task is not asker} - self._given_up
         late: set[asyncio.Task[None]] = set()
         if running:
             _, late = await asyncio.wait(running, timeout=max(deadline - time.monotonic(), 0))
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=1.0)
-        await self._close(deadline)
+            _, given_up = await asyncio.wait(late, timeout=CANCEL_SECONDS)
+            self._given_up |= given_up
         return not late
 
-    async def _close(self, deadline: float) -> None:
-        """Wait until the last replies have been taken by the server, and close."""
-        await self._claim_link.stop()  # what its last round had popped is answered now
-        deadline = max(deadline, time.monotonic() + LAST_SECONDS)
-        while self._owed and time.monotonic() < deadline:
-            self._send_replies()
-            await asyncio.sleep(0.005)
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        if self._owed:
-            self._counters.add("undelivered", self._owed)
-        await self._reply_link.stop()
+    async def close(self, deadline: float) -> None:
+        """Wait until the last replies have been taken by the server, and close.
+
+        Args:
+            deadline: until when the handler that asked for the stop may run, and replies are sent again.
+        """
+        try:
+            await self._handlers_end(deadline)
+            await self._claim_link.stop()  # what its last round had popped is answered now
+            deadline = max(deadline, time.monotonic() + LAST_SECONDS)
+            while self._owed and time.monotonic() < deadline:
+                self._send_replies()
+                await asyncio.sleep(0.005)
+        finally:
+            for timer in (self._watchdog, self._later):
+                if timer is not None:
+                    timer.cancel()
+            self._closed = True
+            self._undelivered(self._owed, "the worker stopped")
+            await self._claim_link.stop()
+            await self._reply_link.stop()
 
     # -- claims -----------------------------------------------------------------------------------
 
     def _opened_for_claims(self, link: AsyncLink) -> None:
         self._claiming = False
+        if self._later is not None:  # it would begin a second round beside the one that begins now
+            self._later.cancel()
         link.send([("CLIENT", "ID")], [self._identified])
         self._claim()
 
@@ -160,19 +197,18 @@ class RequestLoop:
         link = self._claim_link.link
         if link is None:
             return
+        self._drains = draining = self._draining is not None
+        if self._draining is not None and self._draining <= 0:
+            self._ended = True
+            return
         self._claiming = True
-        draining = self._draining is not None
         block = self._settings.block if not draining else 0.01
         this = self._claims.next(free, block, wait=draining)
-        loop = asyncio.get_running_loop()
         if not this.replies:
             if draining:
                 self._ended = True
-            loop.call_later(this.pause, self._claim_again)
+            self._later = asyncio.get_running_loop().call_later(this.pause, self._claim_again)
             return
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        self._watchdog = loop.call_later(block + MARGIN, link.close)
         self._round, self._replies = this, []
         link.send([this.packet], [partial(self._replied, this)] * this.replies)
 
@@ -196,29 +232,41 @@ class RequestLoop:
             if self._claiming:
                 self._claim_again()
 
-    def _claimed(self, this: Round) -> None:
+    def _claimed(self, this: Round, *, complete: bool = True) -> None:
         claimed = self._claims.take(this, self._replies)
         for number, body in claimed:
             self._begin(self._answerers[number], body)
         if self._claims.refused or self._claims.failure:
             self._refused()
-        else:
+        elif complete:
             self._trouble.over()
-        if this.waits and not self._claims.examining:
-            self._drain(len(claimed))
+        if self._drains and self._draining is not None:
+            self._draining -= len(claimed)
+            if complete and this.waits and not claimed and not self._claims.examining:
+                self._draining = 0
 
     def _claim_failed(self, this: Round, failure: Failed) -> None:
         """Begin what had been popped before the connection was lost."""
         self._round = None
-        self._claimed(this)
+        self._claimed(this, complete=False)
         self._claiming = False
         self._claim_link.fail(failure)
 
     def _claim_again(self) -> None:
         self._claiming = False
+        self._claim()
+
+    def _watch(self) -> None:
+        """Look once in a while whether a connection is dead: silent, though it owes a reply."""
         if self._watchdog is not None:
             self._watchdog.cancel()
-        self._claim()
+        self._watchdog = asyncio.get_running_loop().call_later(TICK, self._watch)
+        for kept, patience in (
+            (self._claim_link, self._settings.block + MARGIN),
+            (self._reply_link, MARGIN),
+        ):
+            if kept.link is not None:
+                kept.link.suspect(patience)
 
     def _refused(self) -> None:
         """Say which lists the server refuses; wait when it refuses the command itself."""
@@ -232,14 +280,7 @@ class RequestLoop:
             self._ended = self._ended or self._draining is not None
             if self._claiming:
                 self._claiming = False
-                asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._claim)
-
-    def _drain(self, claimed: int) -> None:
-        """While stopping: an empty claim, or as many as waited, is the end."""
-        if self._draining is not None:
-            self._draining -= claimed
-            if not claimed or self._draining <= 0:
-                self._ended = True
+                self._later = asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._claim)
 
     def _unblock(self) -> None:
         """Wake a claim that blocks; without the right to, it ends with its slice."""
@@ -256,18 +297,24 @@ class RequestLoop:
             return
         task = asyncio.get_running_loop().create_task(self._serve(answerer, body))
         self._running.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, answerer, body))
 
     async def _serve(self, answerer: Answerer, body: bytes) -> None:
+        handling.begin()
         self._deliver(await answerer.answer_async(body))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, answerer: Answerer, body: bytes, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if task.cancelled():  # before its first step: after that, being cancelled is an answer
+            self._deliver(answerer.refuse(body, asyncio.CancelledError("cancelled before it began")))
         if not self._claiming:
             self._claim()
 
     def _deliver(self, delivery: Delivery | None) -> None:
         if delivery is None:
+            return
+        if self._closed:  # of a handler that was given up
+            self._undelivered(1, "the worker stopped")
             return
         self._owed += 1
         if not self._ready:
@@ -287,16 +334,26 @@ class RequestLoop:
 
     def _delivered(self, push: Any, reply: Any) -> None:
         _, reply_to, *bodies = push
+        if isinstance(reply, Exception) and not isinstance(reply, Failed):
+            link = self._reply_link.link
+            where = link.where if link is not None else "the server"
+            failure = sort(reply, sent=True, where=where, doing=describe(push[:2]))
+            if failure.fate is Fate.REFUSED:
+                self._owed -= len(bodies)
+                self._undelivered(len(bodies), str(failure))
+                return
+            reply = failure  # it does not serve now: a replica, say, or one that loads its data
         if isinstance(reply, Failed):
             self._ready += [(reply_to, body) for body in bodies]
             self._reply_link.fail(reply)
             return
         self._owed -= len(bodies)
-        if isinstance(reply, Exception):
-            self._counters.add("undelivered", len(bodies))
-            logger.warning("%d replies were refused by the server: %s", len(bodies), reply)
-        else:
-            self._reply_link.worked()
+        self._reply_link.worked()
+
+    def _undelivered(self, count: int, why: str) -> None:
+        if count:
+            self._counters.add("undelivered", count)
+            logger.warning("%d replies were not delivered: %s", count, why)
 
     def _log(self, failure: Failed) -> None:
         if not self._ended:

@@ -16,6 +16,7 @@ from redis_toolkit._core.contexts import begin
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.lane import Item, Lane
@@ -62,7 +63,12 @@ class LoopLane(Lane):
         self._pumps.add(pump)
         pump.add_done_callback(self._ended)
 
+    def runs(self, runner: object) -> bool:
+        """Return whether this task runs the lane's handler."""
+        return runner in self._pumps
+
     async def _pump(self) -> None:
+        handling.begin()
         clean = copy_context()
         while True:
             with self._changed:
@@ -139,7 +145,8 @@ class LoopLane(Lane):
     def stop(self, deadline: float) -> bool:
         """As every lane does; what is left at the deadline is cancelled."""
         ended = super().stop(deadline)
+        asker = handling.current()
         if not self._loop.is_closed():
-            for pump in list(self._pumps):
+            for pump in [pump for pump in list(self._pumps) if not self.runs(asker)]:
                 self._loop.call_soon_threadsafe(pump.cancel)
         return ended

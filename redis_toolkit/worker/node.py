@@ -12,9 +12,10 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from redis_toolkit import keys
 from redis_toolkit._core import loops
@@ -22,6 +23,7 @@ from redis_toolkit._core.connection import Connections
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler, Router
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import Answerer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import Heartbeat, ServerClock
@@ -33,6 +35,11 @@ from redis_toolkit.worker.loop_thread import LoopThread
 from redis_toolkit.worker.threads import RequestThreads
 
 __all__ = ["Node", "new_process_name"]
+
+STUCK_SECONDS = 5.0
+"""Seconds beyond the grace period after which a loop that does not answer counts as blocked."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -80,6 +87,7 @@ class Node:
         self._waiting: int | None = None
         self._guard: asyncio.Task[None] | None = None
         self._guarding = True
+        self._closed = threading.Event()
         responders = router.responders()
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
@@ -146,46 +154,103 @@ class Node:
         assert self._loop is not None
         loops.serving.add(self._loop)
         try:
-            await loops.to_the_end(asyncio.to_thread(self._start_threads))
+            await loops.in_thread(self._start_threads)
             await self._start_engines()
             self._guard = asyncio.create_task(self._stop_with_loop(lost), name="rt-app")
         except BaseException:
             if self._serving:
-                await loops.to_the_end(self.astop(self._settings.grace))
+                await self.astop(self._settings.grace)
             loops.serving.discard(self._loop)
             raise
 
-    def stop(self, grace: float) -> bool:
-        """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended."""
+    def stop(self, grace: float, caller: asyncio.Task[Any] | None = None) -> bool:
+        """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended.
+
+        The handler that asks is not waited for. If it is ``async def``, the rest is done in another thread
+        when it has ended: its reply leaves, connections are closed, a loop of its own ends.
+
+        Args:
+            grace: seconds for running handlers.
+            caller: the task of the own loop that waits for this.
+        """
         # All but the engines stops in this thread: at the end of a program no other can be had any more.
-        deadline = time.monotonic() + grace
+        deadline, self._guarding = time.monotonic() + grace, False
+        try:
+            ended = self._stop_all(deadline)
+        except BaseException:
+            self._closed.set()
+            raise
+        askers = {
+            task
+            for task in (handling.current(), caller)
+            if isinstance(task, asyncio.Task) and self._has_on_loop(task)
+        }
+        if askers:
+            threading.Thread(target=self._close, args=(deadline, askers), name="rt-stop", daemon=True).start()
+        else:
+            self._close(deadline)
+        if not ended:
+            logger.warning(
+                "%s stopped while handlers were still running after %g s of grace", self.name, grace
+            )
+        return ended
+
+    async def astop(self, grace: float) -> bool:
+        """Await what `stop` does; a cancellation is raised when it has ended."""
+        caller = asyncio.current_task() if self._own_loop is not None and self.is_on_running_loop() else None
+        return await loops.in_thread(self.stop, grace, caller)
+
+    def waits_for_this(self) -> bool:
+        """Whether a stop waits for who has led to this call: a handler, or what else runs on its loop."""
+        runner = handling.current()
+        if self.is_on_running_loop() or (self._own_loop is not None and self._has_on_loop(runner)):
+            return True
+        parts: list[RequestThreads | RequestLoop | Lane] = [*self._pools, *self._engines, *self._lanes]
+        return any(part.runs(runner) for part in parts)
+
+    def wait_closed(self) -> None:
+        """Wait until everything is closed, after a `stop` by somebody else."""
+        self._closed.wait()
+
+    def _stop_all(self, deadline: float) -> bool:
+        """Let handlers end, but for the one that asks."""
         waiting = self.stop_callers()
         for pool in self._pools:
             pool.drain(waiting)
         ended = [pool.stop(deadline) for pool in self._pools]
-        if self._loop is not None:
-            ended.append(self._stop_engines_from_outside(self._loop, deadline, waiting))
-        ended += [lane.stop(deadline) for lane in self._lanes]
-        if self._own_loop is not None:
-            if self._close_loop is not None:
-                self._own_loop.run(self._close_loop())
-            self._own_loop.stop()
-        elif self._loop is not None:
-            loops.serving.discard(self._loop)
-        return self._ended(ended, grace)
+        if self._engines:
+            until = deadline + STUCK_SECONDS
+            ended.append(bool(self._on_loop(lambda: self._stop_engines(deadline, waiting), until)))
+        return all([*ended, *[lane.stop(deadline) for lane in self._lanes]])
 
-    async def astop(self, grace: float) -> bool:
-        """Stop what `astart` started."""
-        deadline = time.monotonic() + grace
-        waiting = await asyncio.to_thread(self.stop_callers)
-        for pool in self._pools:
-            await asyncio.to_thread(pool.drain, waiting)
-        ended = [await self._stop_engines(deadline, waiting)]
-        ended += [await asyncio.to_thread(pool.stop, deadline) for pool in self._pools]
-        ended += [await asyncio.to_thread(lane.stop, deadline) for lane in self._lanes]
-        if self._loop is not None:
-            loops.serving.discard(self._loop)
-        return self._ended(ended, grace)
+    def _close(self, deadline: float, askers: set[asyncio.Task[Any]] | None = None) -> None:
+        """Wait for those who asked for the stop, and close what handlers may use to their end."""
+        until = deadline + STUCK_SECONDS
+        try:
+            if askers and self._loop is not None:
+                left = max(deadline - time.monotonic(), 0)
+                loops.run_on(self._loop, asyncio.wait(askers, timeout=left), until)
+                for lane in self._lanes:
+                    lane.stop(deadline)
+            if self._own_loop is not None:
+                self._own_loop.stop(until, self._close_on_loop(deadline))
+            elif self._loop is not None:
+                self._on_loop(lambda: self._close_on_loop(deadline), until)
+                loops.serving.discard(self._loop)
+        finally:
+            self._closed.set()
+
+    async def _close_on_loop(self, deadline: float) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            await asyncio.wait([self._guard])
+        await asyncio.gather(*[engine.close(deadline) for engine in self._engines])
+        if self._own_loop is not None and self._close_loop is not None:
+            await self._close_loop()
+
+    def _has_on_loop(self, task: object) -> bool:
+        """Return whether this is a task on the loop of the handlers that has not ended."""
+        return isinstance(task, asyncio.Task) and task.get_loop() is self._loop and not task.done()
 
     def _start_threads(self) -> None:
         self.listener.start()
@@ -204,7 +269,7 @@ class Node:
         if self._serving:
             self.stop(self._settings.grace)
         elif self._own_loop is not None:
-            self._own_loop.stop()
+            self._own_loop.stop(time.monotonic() + STUCK_SECONDS)
 
     async def _start_engines(self) -> None:
         for engine in self._engines:
@@ -217,22 +282,17 @@ class Node:
             self._waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
         return self._waiting
 
-    def _stop_engines_from_outside(
-        self, loop: asyncio.AbstractEventLoop, deadline: float, waiting: int
-    ) -> bool:
-        """Stop what runs on the loop, from another thread; what stands still is stopped when it goes on."""
-        ended = loops.run_on(loop, self._stop_engines(deadline, waiting))
-        if ended is None and not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: loop.create_task(self._stop_engines(deadline, 0)))
-        return ended or not self._engines
+    def _on_loop(self, make: Callable[[], Coroutine[Any, Any, T]], until: float) -> T | None:
+        """Run a coroutine on the loop of the handlers; if that stands still, it runs when that goes on."""
+        loop = self._loop
+        if loop is not None and loop.is_running():
+            return loops.run_on(loop, make(), until)
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: loop.create_task(make()))
+        return None
 
     async def _stop_engines(self, deadline: float, waiting: int) -> bool:
-        ended = await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines])
-        if self._guard is not None and self._guard is not asyncio.current_task():
-            self._guarding = False
-            self._guard.cancel()
-            await asyncio.wait([self._guard])
-        return all(ended)
+        return all(await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines]))
 
     async def _stop_with_loop(self, lost: Callable[[Node], None]) -> None:
         """Wait to be cancelled, as whoever ends a loop does with its tasks; then stop while it still runs."""
@@ -241,17 +301,10 @@ class Node:
         except asyncio.CancelledError:
             if not self._guarding:
                 raise
-            self._guarding = False
+            self._guard = None
             logger.warning("the event loop of %s ends, and nobody awaited astop(): stopping", self.name)
             lost(self)
             await self.astop(self._settings.grace)
-
-    def _ended(self, ended: list[bool], grace: float) -> bool:
-        if not all(ended):
-            logger.warning(
-                "%s stopped while handlers were still running after %g s of grace", self.name, grace
-            )
-        return all(ended)
 
     def _lane(self, handler: Handler) -> Lane:
         if handler.binding.is_async:

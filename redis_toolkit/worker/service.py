@@ -74,6 +74,7 @@ class Service:
         self.counters = Counters()
         self._lock = threading.RLock()
         self._node: Node | None = None
+        self._stopped: Node | None = None
         self._supervisor: Supervisor | None = None
         self._supervising: threading.Thread | None = None
         self._until: threading.Event | None = None  # ends run(workers=0)
@@ -138,21 +139,28 @@ class Service:
         """Stop serving, without blocking the loop; when cancelled, it stops all the same and ends then."""
         node = self._node
         if node is not None and node.is_on_running_loop():
-            self._node = None
-            await loops.to_the_end(node.astop(self._settings.grace))
-        await asyncio.to_thread(self.stop)
+            self._node, self._stopped = None, node
+            await node.astop(self._settings.grace)
+        else:
+            await loops.in_thread(self.stop)
 
     def stop(self) -> None:
-        """Stop serving; running handlers get the grace period."""
+        """Stop serving; running handlers get the grace period, but for the one that asks for it.
+
+        When another one stops it already, wait for that; a handler, which that waits for, does not.
+        """
         self._forget_in_a_fork()
         if self._node is not None and self._node.is_on_running_loop():
             raise ConfigurationError("stop() would wait for the event loop that it runs on: await astop()")
         with self._lock:
             node, self._node = self._node, None
+            stopped, self._stopped = self._stopped, node or self._stopped
             supervisor, self._supervisor = self._supervisor, None
             thread, self._supervising = self._supervising, None
         if node is not None:
             node.stop(self._settings.grace)
+        elif stopped is not None and not stopped.waits_for_this():
+            stopped.wait_closed()
         if supervisor is not None:
             supervisor.stop()
         if thread is not None:
@@ -171,7 +179,7 @@ class Service:
             self.stop()
             then()
             return
-        self._node = None
+        self._node, self._stopped = None, node
         node.stop_callers()
 
         def rest() -> None:
@@ -230,7 +238,7 @@ class Service:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.RLock()
-            self._node = self._supervisor = self._supervising = self._until = None
+            self._node = self._stopped = self._supervisor = self._supervising = self._until = None
 
     def _refuse_second_start(self) -> None:
         if not self._router.handlers:

@@ -32,6 +32,7 @@ from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
 from redis_toolkit._core.recovery import Failed, Fate, pause, sort
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
@@ -135,7 +136,7 @@ class RequestThreads:
         Returns:
             Whether every handler ended in time.
         """
-        me = threading.current_thread()  # one of them when a handler stops its own app: it ends afterwards
+        me = handling.current()  # one of them when a handler stops its own app: it ends afterwards
         threads = [thread for thread in self._threads if thread is not me]
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             self._unblock()
@@ -146,9 +147,14 @@ class RequestThreads:
         self._deputy.join(timeout=1.0)
         return not any(thread.is_alive() for thread in threads)
 
+    def runs(self, runner: object) -> bool:
+        """Return whether this thread runs its handlers."""
+        return runner in self._threads
+
     # -- one thread -------------------------------------------------------------------------------
 
     def _work(self, me: _Worker) -> None:
+        handling.begin()
         try:
             while self._lead(me):
                 try:

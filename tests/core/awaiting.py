@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -38,6 +39,12 @@ async def becomes(condition: Callable[[], Any], what: str = "the condition", tim
 def hub_of(app: App) -> Any:
     """Return what the app has open on the running loop."""
     return app._async_driver._hubs[asyncio.get_running_loop()]
+
+
+def wait_readable(link: Any) -> None:
+    """Stand still, as a handler that blocks its loop does, until a reply lies in a link's socket."""
+    sock = link._transport.get_extra_info("socket")
+    assert select.select([sock], [], [], 30)[0]
 
 
 def nothing_waits(app: App) -> None:

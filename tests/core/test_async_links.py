@@ -21,7 +21,7 @@ from redis_toolkit._core.flow import ScriptCall
 from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.scripts import REQUEST
 from redis_toolkit.errors import OutcomeUnknown, RequestTimeout, ServerUnreachable
-from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits
+from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits, wait_readable
 from tests.core.callers import LATE, listens, serving
 from tests.core.tls_front import TlsFront
 from tests.kit.ports import HOST, listen
@@ -167,7 +167,7 @@ class TestDeadPeers:
         async def main(app: App) -> None:
             await app.ahealth_check()
             link = hub_of(app)._commands
-            taken = iter([300, 200, 100, 100])
+            taken = iter([300, 200, 100, 100, 100])
             transport = link._transport
             link._transport = type(
                 "Slow",
@@ -182,12 +182,28 @@ class TestDeadPeers:
             for _ in range(3):
                 link._owing_since = 0.0
                 link.suspect()
-                assert link.lost is None
+                assert not link._suspected
             link._owing_since = 0.0
             link.suspect()
-            assert link.lost is not None
+            await becomes(lambda: link.lost)
 
         awaiting(proxy.url, main)
+
+    def test_a_peer_that_has_answered_while_the_loop_stood_still_is_not_dead(self, own_server: Server) -> None:
+        async def main(app: App) -> None:
+            await app.ahealth_check()
+            link, replies = hub_of(app)._commands, list[Any]()
+            link.send([("PING",)], [replies.append])
+            link.flush()
+            wait_readable(link)
+            link._owing_since -= 1000
+            link.suspect()
+            await becomes(lambda: replies)
+            assert replies == [b"PONG"]
+            assert link.lost is None
+            assert not link._suspected
+
+        awaiting(own_server.url, main)
 
 
 class TestTls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import time
 import weakref
 from collections.abc import Coroutine
@@ -85,4 +86,33 @@ def test_one_that_is_set_after_others_have_ended_still_ends() -> None:
             deadlines.add(cancelled, time.monotonic())
             cancelled.cancel()
 
-    run(main())
+    asyncio.run(main())
+
+
+def test_what_came_while_the_loop_stood_still_is_read_before_anyone_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("redis_toolkit._core.deadlines.LATE", 0.01)
+
+    async def main() -> None:
+        loop, (here, there) = asyncio.get_running_loop(), socket.socketpair()
+        with here, there:
+            done: asyncio.Future[int] = loop.create_future()
+            never: asyncio.Future[int] = loop.create_future()
+
+            def stand_still() -> None:
+                there.send(b"x")
+                time.sleep(0.03)
+
+            loop.add_reader(here, lambda: done.done() or done.set_result(len(here.recv(1))))
+            deadlines = Deadlines(loop)
+            loop.call_later(0, stand_still)
+            for asked in (done, never):
+                deadlines.add(asked, time.monotonic() + 0.001)
+            time.sleep(0.002)  # so that both timers are due in the same turn
+            assert await done == 1
+            with pytest.raises(TimeoutError):
+                await never
+            loop.remove_reader(here)
+
+    asyncio.run(main())

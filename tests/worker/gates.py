@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from redis_toolkit import App
 from tests.core.awaiting import becomes
@@ -15,6 +15,7 @@ from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
 
 Make = Callable[..., App]
+T = TypeVar("T")
 
 
 @contextmanager
@@ -56,3 +57,29 @@ class Gate:
 
 def holds(gate: Gate, count: int) -> None:
     eventually(lambda: gate.inside == count, what=f"{count} handlers inside, not {gate.inside}")
+
+
+def engine_of(app: App) -> Any:
+    """Return the one loop engine of a started app."""
+    node = app._service._node or app._service._stopped
+    assert node is not None
+    [engine] = node._engines
+    return engine
+
+
+def on_loop(app: App, call: Callable[[], T]) -> T:
+    """Call a function on the loop of an app's handlers, from another thread."""
+
+    async def calling() -> T:
+        return call()
+
+    node = app._service._node
+    assert node is not None
+    assert node._loop is not None
+    return asyncio.run_coroutine_threadsafe(calling(), node._loop).result(30)
+
+
+def cut(bus: Server, link: Any) -> None:
+    """Have the server close one connection."""
+    host, port = link._transport.get_extra_info("sockname")
+    assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)

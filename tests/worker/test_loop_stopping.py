@@ -15,7 +15,7 @@ from tests.core.awaiting import becomes, kill_connection, named
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, cut, holds, making
 from tests.worker.programs import Programs, nothing_is_left, registered
 
 DEADLINE = 30.0
@@ -160,12 +160,6 @@ def test_after_a_lost_claim_it_claims_again(make: Make, client: App, bus: Server
         assert client.request("echo", number, timeout=60) == number
         kill_connection(bus, "blpop", "serving")
     assert client.request("echo", 3, timeout=60) == 3
-
-
-def cut(bus: Server, link: Any) -> None:
-    """Have the server close one connection."""
-    host, port = link._transport.get_extra_info("sockname")
-    assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)
 
 
 def test_the_loss_of_the_reply_connection_leaves_the_claims_alone(
