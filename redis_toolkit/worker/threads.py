@@ -51,7 +51,6 @@ REFUSED_SECONDS = 1.0
 READ_TIMEOUT = 5.0
 """Seconds that a reply of the server may take beyond the time it was asked to wait."""
 
-
 Claimed = tuple[Answerer, bytes]
 """A request as it stood in its list, and who answers it."""
 SHORTEST_ANSWER = 4
@@ -105,10 +104,8 @@ class RequestThreads:
         self._stopping = threading.Event()
         self._workers = [_Worker(number) for number in range(threads)]
         self._threads = [
-            threading.Thread(
-                target=self._work, args=(worker,), name=f"rt-requests-{worker.number}", daemon=True
-            )
-            for worker in self._workers
+            threading.Thread(target=self._work, args=(one,), name=f"rt-requests-{one.number}", daemon=True)
+            for one in self._workers
         ]
         self._deputy = threading.Thread(target=self._watch, name="rt-requests-deputy", daemon=True)
 
@@ -117,12 +114,16 @@ class RequestThreads:
         for thread in (*self._threads, self._deputy):
             thread.start()
 
+    def runs(self, runner: object) -> bool:
+        """Return whether this thread runs its handlers."""
+        return runner in self._threads
+
     def drain(self, waiting: int) -> None:
         """Claim no more, but for what was waiting; `stop` follows.
 
         Args:
-            waiting: how many requests waited when this process took itself off the registries; up to
-                that many are still claimed, as perhaps nobody else is there for them.
+            waiting: how many requests waited when this process took itself off the registries: still
+                claimed, as perhaps nobody else is there for them.
         """
         with self._turn:
             self._draining = waiting
@@ -136,8 +137,8 @@ class RequestThreads:
         Returns:
             Whether every handler ended in time.
         """
-        me = handling.current()  # one of them when a handler stops its own app: it ends afterwards
-        threads = [thread for thread in self._threads if thread is not me]
+        # One of them may have asked, when its handler stops its own app: it ends afterwards.
+        threads = [one for one in self._threads if one is not handling.current()]
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             self._unblock()
             for thread in threads:
@@ -146,10 +147,6 @@ class RequestThreads:
         self._active.set()
         self._deputy.join(timeout=1.0)
         return not any(thread.is_alive() for thread in threads)
-
-    def runs(self, runner: object) -> bool:
-        """Return whether this thread runs its handlers."""
-        return runner in self._threads
 
     # -- one thread -------------------------------------------------------------------------------
 
@@ -213,7 +210,7 @@ class RequestThreads:
         if this.pause and not draining:
             self._stopping.wait(this.pause)
         if (this.waits or not this.replies) and not self._claims.examining:
-            self._drain(len(me.batch))
+            self._drain(len(me.batch), known=draining)
 
     def _exchange(self, me: _Worker, link: Link, this: Round | None, block: float = 0) -> None:
         """Send replies and the commands of a round in one packet; what is claimed goes to the batch."""
@@ -327,12 +324,12 @@ class RequestThreads:
 
     # -- stopping ---------------------------------------------------------------------------------
 
-    def _drain(self, claimed: int) -> None:
-        """While stopping: an empty claim, or as many as waited, is the end."""
+    def _drain(self, claimed: int, *, known: bool = True) -> None:
+        """While stopping: an empty claim, or as many as waited, is the end; not of one that left before."""
         with self._turn:
             if self._draining is not None:
-                self._draining -= claimed
-                if not claimed or self._draining <= 0:
+                self._draining -= claimed if known else 0
+                if (known and not claimed) or self._draining <= 0:
                     self._end()
 
     def _end(self) -> None:

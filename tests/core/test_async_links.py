@@ -189,7 +189,9 @@ class TestDeadPeers:
 
         awaiting(proxy.url, main)
 
-    def test_a_peer_that_has_answered_while_the_loop_stood_still_is_not_dead(self, own_server: Server) -> None:
+    def test_a_peer_that_has_answered_while_the_loop_stood_still_is_not_dead(
+        self, own_server: Server
+    ) -> None:
         async def main(app: App) -> None:
             await app.ahealth_check()
             link, replies = hub_of(app)._commands, list[Any]()

@@ -26,6 +26,10 @@ def timers(loop: Any) -> int:
     return sum(not handle.cancelled() for handle in loop._scheduled)
 
 
+def pass_time(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def end_in_time(deadlines: Deadlines, loop: asyncio.AbstractEventLoop, count: int) -> weakref.ref[Any]:
     """Have futures end before their deadlines; return a reference to what they ended with."""
     payload = type("Payload", (), {})()
@@ -102,14 +106,18 @@ def test_what_came_while_the_loop_stood_still_is_read_before_anyone_is_late(
 
             def stand_still() -> None:
                 there.send(b"x")
-                time.sleep(0.03)
+                pass_time(0.03)
 
-            loop.add_reader(here, lambda: done.done() or done.set_result(len(here.recv(1))))
+            def read() -> None:
+                if not done.done():
+                    done.set_result(len(here.recv(1)))
+
+            loop.add_reader(here, read)
             deadlines = Deadlines(loop)
             loop.call_later(0, stand_still)
             for asked in (done, never):
                 deadlines.add(asked, time.monotonic() + 0.001)
-            time.sleep(0.002)  # so that both timers are due in the same turn
+            pass_time(0.002)  # so that both timers are due in the same turn
             assert await done == 1
             with pytest.raises(TimeoutError):
                 await never

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from redis_toolkit import App
+from redis_toolkit import App, keys
 from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.fakes import no_threads_left
+from tests.worker.fakes import no_threads_left, request_body
 
 Make = Callable[..., App]
 T = TypeVar("T")
@@ -83,3 +83,27 @@ def cut(bus: Server, link: Any) -> None:
     """Have the server close one connection."""
     host, port = link._transport.get_extra_info("sockname")
     assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)
+
+
+def gated(make: Make, gate: Gate, **options: Any) -> App:
+    app = make(**options)
+
+    @app.on("slow")
+    async def slow(number: int) -> int:
+        await gate.wait()
+        return number
+
+    app.start()
+    return app
+
+
+def ask(bus: Server, channel: str, number: int) -> str:
+    """Send a request by hand; return the list of its reply."""
+    reply_to = keys.reply(channel, str(number))
+    body = b"0 " + request_body(number, id=str(number), reply_to=reply_to)
+    bus.execute("RPUSH", keys.requests(channel), body)
+    return reply_to
+
+
+def answered(bus: Server, reply_to: str) -> str:
+    return str(eventually(lambda: bus.execute("LPOP", reply_to), what=f"an answer in {reply_to}"))
