@@ -124,6 +124,8 @@ class RequestLoop:
             Whether every handler ended in time.
         """
         self._draining = waiting
+        if not self._claiming:
+            self._claim()
         try:
             while not self._ended and time.monotonic() < deadline and self._may_claim(waiting):
                 self._unblock()
@@ -207,7 +209,8 @@ class RequestLoop:
         if not this.replies:
             if draining:
                 self._ended = True
-            self._later = asyncio.get_running_loop().call_later(this.pause, self._claim_again)
+            self._claiming = False
+            self._claim_after(this.pause)
             return
         self._round, self._replies = this, []
         link.send([this.packet], [partial(self._replied, this)] * this.replies)
@@ -252,6 +255,11 @@ class RequestLoop:
         self._claiming = False
         self._claim_link.fail(failure)
 
+    def _claim_after(self, seconds: float) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(seconds, self._claim)
+
     def _claim_again(self) -> None:
         self._claiming = False
         self._claim()
@@ -280,7 +288,7 @@ class RequestLoop:
             self._ended = self._ended or self._draining is not None
             if self._claiming:
                 self._claiming = False
-                self._later = asyncio.get_running_loop().call_later(REFUSED_SECONDS, self._claim)
+                self._claim_after(REFUSED_SECONDS)
 
     def _unblock(self) -> None:
         """Wake a claim that blocks; without the right to, it ends with its slice."""

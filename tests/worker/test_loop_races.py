@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -42,17 +42,31 @@ def gate() -> Iterator[Gate]:
 # -- stops and lost connections ---------------------------------------------------------------------------
 
 
-def test_what_waits_is_claimed_after_the_claims_were_cut_while_stopping(
+def test_what_waits_is_claimed_when_the_claims_are_cut_while_stopping(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
     app = gated(make, gate, coroutines=1)
     asked = pool.submit(client.request_many, "slow", range(5), timeout=120, window=5)
     holds(gate, 1)
     eventually(lambda: bus.execute("LLEN", keys.requests("slow")) == 4, what="those that wait")
-    stopping = pool.submit(app.stop)
-    engine = engine_of(app)
-    eventually(lambda: engine._draining is not None, what="the stop")
+    engine, may_open, looks = engine_of(app), threading.Event(), list[bool]()
+    opening, may_claim = engine._claim_link._open, engine._may_claim
+
+    async def open_later() -> None:
+        engine._claim_link._link = None
+        await becomes(may_open.is_set)
+        await opening()
+
+    def look(waiting: int) -> bool:
+        looks.append(engine._claim_link.link is None)
+        return bool(may_claim(waiting))
+
+    engine._claim_link._open, engine._may_claim = open_later, look
     cut(bus, engine._claim_link._link)
+    eventually(lambda: engine._claim_link._link is None, what="notice of the cut")
+    stopping = pool.submit(app.stop)
+    eventually(lambda: sum(looks) > 2 or engine._ended, what="looks while it is cut")
+    may_open.set()
     gate.opened.set()
     assert asked.result(DEADLINE) == list(range(5))
     stopping.result(DEADLINE)
@@ -103,7 +117,10 @@ def test_a_stop_claims_what_waits_in_many_lists(
     stopping.result(DEADLINE)
 
 
-def test_a_pause_of_the_claims_ends_with_their_connection(make: Make, client: App, bus: Server) -> None:
+def test_a_pause_of_the_claims_ends_with_their_connection(
+    make: Make, client: App, bus: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redis_toolkit.worker.claiming.RETRY", 300)
     app = make()
 
     @app.on("echo")
@@ -113,18 +130,11 @@ def test_a_pause_of_the_claims_ends_with_their_connection(make: Make, client: Ap
     bus.execute("SET", keys.requests("echo"), "no list")
     app.start()
     engine = engine_of(app)
-    eventually(lambda: engine._claims._aside and engine._later, what="the pause")
-
-    def cut_in_a_pause() -> Any:
-        later, link = engine._later, engine._claim_link._link
-        link.close()
-        return later
-
-    later = on_loop(app, cut_in_a_pause)
-    eventually(lambda: engine._claim_link._link and engine._claim_link._link.lost is None, what="a new one")
-    assert later.cancelled() or later.when() <= time.monotonic()
-    bus.execute("DEL", keys.requests("echo"))
-    assert client.request("echo", 7, timeout=60) == 7
+    later = eventually(lambda: engine._later, what="the pause")
+    link = engine._claim_link._link
+    on_loop(app, link.close)
+    eventually(lambda: engine._claim_link._link not in (link, None), what="a new connection")
+    assert later.cancelled()
 
 
 # -- replies that cannot be delivered ----------------------------------------------------------------------
