@@ -180,8 +180,6 @@ class RequestLoop:
 
     def _opened_for_claims(self, link: AsyncLink) -> None:
         self._claiming = False
-        if self._later is not None:  # it would begin a second round beside the one that begins now
-            self._later.cancel()
         link.send([("CLIENT", "ID")], [self._identified])
         self._claim()
 

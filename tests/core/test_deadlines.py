@@ -90,7 +90,7 @@ def test_one_that_is_set_after_others_have_ended_still_ends() -> None:
             deadlines.add(cancelled, time.monotonic())
             cancelled.cancel()
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_what_came_while_the_loop_stood_still_is_read_before_anyone_is_late(
@@ -123,4 +123,4 @@ def test_what_came_while_the_loop_stood_still_is_read_before_anyone_is_late(
                 await never
             loop.remove_reader(here)
 
-    asyncio.run(main())
+    run(main())
