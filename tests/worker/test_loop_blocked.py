@@ -57,7 +57,7 @@ def test_what_was_claimed_while_the_loop_stood_still_is_not_lost(make: Make, bus
         reply_to = ask(bus, "echo", 1)
         wait_readable(claims)
         claims._owing_since -= 1000
-        engine._watchdog._run()
+        engine._watch()
         return reply_to
 
     eventually(lambda: claims._receivers, what="the claim")
