@@ -105,7 +105,7 @@ def test_a_start_that_fails_in_its_last_step_leaves_nothing(
     nothing_runs(own_server)
 
 
-# -- not mended yet -----------------------------------------------------------------------------------
+# -- a server that refuses ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -121,14 +121,14 @@ def test_a_server_that_loads_its_data_does_not_serve_now(loading: Scripted, call
         with pytest.raises(ServerUnreachable, match="LOADING"):
             await (app.apublish("a", 1) if call == "apublish" else app.apublish_many("a", [1, 2]))
 
-    awaiting(loading.url, main, command_timeout=0.3)
+    awaiting(loading.url, main, command_timeout=2.0)
 
 
 def test_a_server_that_loads_its_data_is_not_healthy(loading: Scripted) -> None:
     async def main(app: App) -> None:
         assert not await app.ahealth_check()
 
-    awaiting(loading.url, main, command_timeout=0.3)
+    awaiting(loading.url, main, command_timeout=2.0)
 
 
 def test_an_inbox_that_may_not_be_read_is_no_timeout(own_server: Server) -> None:
