@@ -98,3 +98,13 @@ def test_the_internals_page_is_short_and_names_files_that_exist() -> None:
         if not any((folder / name).is_file() for folder in (package, package / "_core"))
     }
     assert not missing
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    text = (REPOSITORY / "docs" / "map.md").read_text(encoding="utf-8")
+    modules = text.partition("## Modules")[2].partition("## Layers")[0]
+    named = {word for word in modules.split("`")[1::2] if word.endswith(".py")}
+    package = REPOSITORY / "redis_toolkit"
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+
+    assert named - {"__init__.py"} == {file for file in files if not file.endswith("__init__.py")}
