@@ -1,4 +1,4 @@
-"""redis_toolkit: events, requests and durable work for Python, on one Redis or Valkey."""
+"""redis_toolkit: events, requests and worker processes for Python, on one Redis or Valkey."""
 
 from __future__ import annotations
 

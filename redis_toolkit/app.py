@@ -226,8 +226,8 @@ class App(Talking):
 
         Each worker is a fresh interpreter that runs this script again, up to this call, which there
         means: serve. (When another program only imported the app's module, it imports that instead.)
-        Put what workers must not do behind it, or behind ``if __name__ == "__main__":`` in another
-        file. A worker that dies is started again; the others are not disturbed.
+        Put what workers must not do after this call, or into another file: in a worker too,
+        ``__name__`` is ``"__main__"``. A worker that dies is started again; the others are not disturbed.
 
         Args:
             workers: how many processes; 0 serves in this one, for a debugger or a notebook.
