@@ -361,7 +361,7 @@ def _is_opaque_envelope(body: bytes) -> bool:
 
 def _is_sendable(value: Any) -> bool:
     """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
-    return isinstance(value, str) and _utf8(value) == value
+    return isinstance(value, str) and (value.isascii() or _utf8(value) == value)
 
 
 def _is_address(value: Any) -> bool:

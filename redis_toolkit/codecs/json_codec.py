@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from redis_toolkit.codecs.json_text import (
@@ -158,16 +158,29 @@ def _read(decoder: json.JSONDecoder, text: str) -> Any:
 
 def _has_keys(value: Any, wanted: int) -> bool:
     """Return whether a value has as many keys in all; it stops as soon as they are found."""
-    waiting = [value]
+    if type(value) is dict:  # mostly an object, or an envelope around one
+        wanted -= len(value)
+        for item in value.values():
+            if type(item) is dict:
+                wanted -= len(item)
+        if wanted <= 0:
+            return wanted == 0
+        waiting = [item for child in value.values() for item in _children(child)]
+    else:
+        waiting = [value]
     for item in waiting:
         if type(item) is dict:
             wanted -= len(item)
             if wanted <= 0:
                 return wanted == 0
-            waiting += item.values()
-        elif type(item) is list:
-            waiting += item
+        waiting += _children(item)
     return False
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else ()
 
 
 def _refuse_constant(name: str) -> NoReturn:

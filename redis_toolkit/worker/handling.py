@@ -1,28 +1,31 @@
 """Who runs the handler that is running: known to whatever it calls, in other tasks and threads too.
 
 Rules: it is part of the context, which asyncio hands on to tasks, callbacks and `asyncio.to_thread`. So a
-handler that stops its own app is found, however it calls that, and is not waited for.
+handler that stops its own app is found, however it calls that, and is not waited for. A context refers to
+its task weakly: the two would be a circle, which only the garbage collector takes apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from contextvars import ContextVar
 
 __all__ = ["begin", "current"]
 
 Runner = asyncio.Task[None] | threading.Thread
 
-_runner: ContextVar[Runner | None] = ContextVar("rt_runner", default=None)
+_runner: ContextVar[weakref.ref[Runner] | None] = ContextVar("rt_runner", default=None)
 
 
 def begin() -> None:
     """Say that handlers are run from here on by this task, or by this thread if there is none."""
     task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
-    _runner.set(task or threading.current_thread())
+    _runner.set(weakref.ref(task or threading.current_thread()))
 
 
 def current() -> Runner | None:
-    """Return the task or the thread whose handler has led to this call; it may have ended since."""
-    return _runner.get()
+    """Return the task or the thread whose handler has led to this call; None when it is gone."""
+    runner = _runner.get()
+    return runner() if runner is not None else None

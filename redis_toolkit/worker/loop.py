@@ -88,7 +88,7 @@ class RequestLoop:
         self._closed = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], tuple[Answerer, bytes]] = {}
         self._given_up: set[asyncio.Task[None]] = set()
         self._ready: list[Delivery] = []
         self._owed = 0
@@ -188,9 +188,6 @@ class RequestLoop:
 
     def _claim(self) -> None:
         """Claim as many requests as there are free places, if no claim is under way."""
-        replies = self._reply_link.link
-        if replies is not None:
-            replies.suspect(MARGIN)  # nobody else would notice that it swallows what it is given
         free = self._concurrency - len(self._running)
         if self._claiming or self._ended or free <= 0:
             return
@@ -302,15 +299,15 @@ class RequestLoop:
             self._deliver(delivery)
             return
         task = asyncio.get_running_loop().create_task(self._serve(answerer, body))
-        self._running.add(task)
-        task.add_done_callback(partial(self._finished, answerer, body))
+        self._running[task] = answerer, body
+        task.add_done_callback(self._finished)
 
     async def _serve(self, answerer: Answerer, body: bytes) -> None:
         handling.begin()
         self._deliver(await answerer.answer_async(body))
 
-    def _finished(self, answerer: Answerer, body: bytes, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        answerer, body = self._running.pop(task)
         if task.cancelled():  # before its first step: after that, being cancelled is an answer
             self._deliver(answerer.refuse(body, asyncio.CancelledError("cancelled before it began")))
         if not self._claiming:
