@@ -136,7 +136,6 @@ class SyncDriver:
             raise _timeout(request)
         return step.read(popped[1]) if accepted else REFUSED
 
-
     @staticmethod
     def _popped(link: Link, deadline: float) -> Any:
         """Return the reply of the pop behind the script; the request has been sent by then."""

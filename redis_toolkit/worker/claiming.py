@@ -111,6 +111,7 @@ class Claims:
         self._recent = {number: _Recent(1) for number in range(len(lists)) if len(lists) <= FEW}
         self._begin = 0
         self._unswept = dict.fromkeys(range(len(lists)))  # must not be swept, by the last look
+        self._unswept_first = False  # whether the last round that waited began with them
         self._turns = TURNS  # rounds that waited since one began with those and found something
         self._cursor = 0
         self._window = WINDOW
@@ -255,8 +256,10 @@ class Claims:
 
     def _pop_that_waits(self, block: float) -> bytes:
         begin = self._begin
-        if 0 < len(self._unswept) < len(self._keys):
-            if self._turns >= TURNS:
+        mixed = 0 < len(self._unswept) < len(self._keys)
+        self._unswept_first = mixed and self._turns >= TURNS
+        if mixed:
+            if self._unswept_first:
                 return self._wait_on([*self._unswept, *self._from(begin, self._unswept)], block)
             if len(self._keys) <= FEW:
                 return self._wait_on([*self._from(begin, self._unswept), *self._unswept], block)
@@ -295,10 +298,11 @@ class Claims:
         slow, turns = self._price(number) is None, self._turns
         if slow:
             self._unswept[number] = None  # behind the others
-        self._turns = 0 if slow and turns >= TURNS else min(turns + 1, TURNS)
+        self._turns = 0 if slow and self._unswept_first else min(turns + 1, TURNS)
         if slow or turns < TURNS:
             self._since_wait = PATIENCE  # it cannot be swept, and may have more: the next round waits again
-        self._begin = (number + 1) % len(self._keys)
+        if not self._unswept_first:
+            self._begin = (number + 1) % len(self._keys)
         if number not in self._recent:
             self._note(number, 1, 1)
         return number, body
