@@ -205,6 +205,8 @@ class Wire:
                     f"an envelope of version {value['rt']}, this reader knows 1: update it first"
                 )
             return self._payload(value), _read_headers(value)
+        if self._native is None:  # only looks like an envelope: what it holds has not been through the codec
+            return self._decode(body), Headers()
         return value, Headers()
 
     def read_request(self, body: bytes) -> IncomingRequest:

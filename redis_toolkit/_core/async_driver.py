@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError
 from redis_toolkit._core.async_hub import AsyncHub
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import REFUSED, Call, Deadline, Exchange, ExchangeMany, Flow, by_sha, by_text
-from redis_toolkit._core.recovery import Failed, Fate, describe, retrying_async, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, partly, retrying_async, sort
 from redis_toolkit.errors import RedisToolkitError
 from redis_toolkit.settings import Settings
 
@@ -181,9 +181,13 @@ async def _with_errors(hub: AsyncHub, step: Call, replies: list[Any], deadline: 
         again = await hub.call([by_text(step.commands[place]) for place in missing], deadline)
         for place, reply in zip(missing, again, strict=True):
             replies[place] = reply
+    some = any(not isinstance(reply, Exception) for reply in replies)
     for command, reply in zip(step.commands, replies, strict=True):
         if isinstance(reply, Failed):
-            raise Failed(reply.fate, reply.error)
-        if isinstance(reply, Exception):
-            raise sort(reply, sent=True, where=hub.where, doing=describe(command)) from reply
+            failure, cause = Failed(reply.fate, reply.error), None
+        elif isinstance(reply, Exception):
+            failure, cause = sort(reply, sent=True, where=hub.where, doing=describe(command)), reply
+        else:
+            continue
+        raise (partly(failure, hub.where) if some else failure) from cause
     return replies

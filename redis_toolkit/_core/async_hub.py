@@ -26,7 +26,7 @@ from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.deadlines import Deadlines
 from redis_toolkit._core.flow import REFUSED, Command, Outgoing, ScriptCall, by_sha, by_text
-from redis_toolkit._core.recovery import Failed, Fate, describe, sort
+from redis_toolkit._core.recovery import Failed, describe, partly, sort
 from redis_toolkit.errors import RequestTimeout
 from redis_toolkit.wire import reply_id
 
@@ -227,8 +227,7 @@ class AsyncHub:
         link.close(failure)
         if self._commands is not None:
             self._commands.recall(sort(ConnectionError("the inbox was lost"), sent=False, where=self.where))
-        if failure.fate is Fate.NOT_EXECUTED:
-            failure = sort(ConnectionError(str(failure)), sent=True, where=self.where)
+        failure = partly(failure, self.where)
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             if not done.done():

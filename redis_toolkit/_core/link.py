@@ -20,7 +20,7 @@ from redis.connection import DefaultParser
 
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.login import login, logs_in_plainly
-from redis_toolkit._core.recovery import sort
+from redis_toolkit._core.recovery import Failed, partly, sort
 from redis_toolkit._core.sockets import PlainSocket, TlsSocket, socket_of
 
 __all__ = ["NOTHING", "Link", "new_reader", "packed"]
@@ -191,7 +191,13 @@ class Link:
     def call(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send commands and return their replies, error replies among them."""
         self.send(commands, deadline)
-        return [self.read_by(deadline) for _ in commands]
+        replies: list[Any] = []
+        try:
+            for _ in commands:
+                replies.append(self.read_by(deadline))
+        except Failed as failure:
+            raise (partly(failure, self.where) if replies else failure) from failure.__cause__
+        return replies
 
     def detach(self) -> socket.socket:
         """Return its connected socket, non-blocking, which is the caller's from now on."""

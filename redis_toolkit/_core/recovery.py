@@ -51,6 +51,7 @@ __all__ = [
     "Fate",
     "PasswordUnknown",
     "describe",
+    "partly",
     "pause",
     "reconnecting",
     "reconnecting_async",
@@ -82,7 +83,8 @@ class PasswordUnknown(redis.AuthenticationError):
     """There is no password to log in with: what was asked for it failed."""
 
 
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+_PASSING = re.compile(r"(?:^|[\s-])(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b")
+"""At the start of an error, or inside that of a script; not in the name of a key."""
 _RIGHTS = "give the user that right with ACL SETUSER (the page Security of the documentation lists them all)"
 _REFUSALS: tuple[tuple[str, type[CommandRefused], str], ...] = (
     ("NOPERM", PermissionDenied, _RIGHTS),
@@ -158,13 +160,24 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
             f"{where} is in protected mode and serves its own machine only: give it a password, or a bind"
         )
         return Failed(Fate.PERMANENT, AuthenticationFailed(message))
-    if any(mark in text for mark in _PASSING):
+    if _PASSING.search(text):
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}"))
     if "max number of clients" in text:
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
     if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
     return _insecure(error, text, sent, where) or _lost(text, sent, where)
+
+
+def partly(failure: Failed, where: str) -> Failed:
+    """Return what a failure means when something that was sent with it has been executed.
+
+    A server may become a replica, or begin to load its data, between two commands of a packet: then "not
+    executed" is true of one of them only, and all of them must not be sent again.
+    """
+    if failure.fate is not Fate.NOT_EXECUTED:
+        return failure
+    return _lost(str(failure), True, where)
 
 
 def _refusal(error: Exception, text: str, where: str, doing: str) -> CommandRefused:

@@ -84,7 +84,14 @@ class _Asked(CredentialProvider):
         if not all(isinstance(part, str) for part in parts):
             kinds = ", ".join(type(part).__name__ for part in parts)
             raise PasswordUnknown(f"{self._name} returned {kinds}, and not text")
+        if not all(_has_bytes(part) for part in parts):
+            raise PasswordUnknown(f"{self._name} returned text that has no UTF-8 form")
         return tuple(parts)
+
+
+def _has_bytes(text: str) -> bool:
+    """Return whether a text can be sent: half a surrogate pair cannot."""
+    return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
 def server_of_url(url: str, password: Password | None = None) -> RedisServer:
@@ -124,6 +131,8 @@ def _add_password(options: dict[str, Any], password: Password) -> None:
     if options.get("password"):
         raise ConfigurationError("give the password in the URL or as password=, not both")
     if isinstance(password, str):
+        if not _has_bytes(password):
+            raise ConfigurationError("password= is text that has no UTF-8 form")
         options["password"] = password
         return
     given: object = password

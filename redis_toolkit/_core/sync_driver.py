@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ from redis_toolkit._core.flow import (
     by_text,
 )
 from redis_toolkit._core.flows.requests import MARKER
-from redis_toolkit._core.recovery import Failed, Fate, describe, retrying, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, partly, retrying, sort
 from redis_toolkit.errors import DecodeError, RedisToolkitError, RequestTimeout
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import UnreadableEnvelope
@@ -119,7 +119,7 @@ class SyncDriver:
             if isinstance(accepted, ResponseError):
                 link.close()
                 raise sort(accepted, sent=True, where=link.where, doing=describe(script)) from accepted
-            popped = link.read_by(deadline + READ_MARGIN)
+            popped = self._popped(link, deadline)
         except Failed as failure:
             if failure.fate is Fate.UNKNOWN and time.monotonic() >= deadline:
                 raise _timeout(request) from failure
@@ -127,7 +127,7 @@ class SyncDriver:
         if isinstance(popped, ResponseError):
             link.close()
             doing = describe(("BLPOP", request.reply_key, 0)) + ", the reply to a request that was sent,"
-            raise sort(popped, sent=True, where=link.where, doing=doing) from popped
+            raise partly(sort(popped, sent=True, where=link.where, doing=doing), link.where) from popped
         if popped is not None and not _is_pop_of(request.reply_key, popped):
             link.close()
             raise sort(_Shifted(popped), sent=True, where=link.where)
@@ -135,6 +135,14 @@ class SyncDriver:
         if popped is None:
             raise _timeout(request)
         return step.read(popped[1]) if accepted else REFUSED
+
+    @staticmethod
+    def _popped(link: Link, deadline: float) -> Any:
+        """Return the reply of the pop behind the script; the request has been sent by then."""
+        try:
+            return link.read_by(deadline + READ_MARGIN)
+        except Failed as failure:
+            raise partly(failure, link.where) from failure
 
 
 class _Shifted(ConnectionError):
@@ -163,7 +171,9 @@ def call_on(link: Link, step: Call, deadline: float) -> list[Any]:
     for command, reply in zip(step.commands, replies, strict=True):
         if isinstance(reply, ResponseError):
             link.close()
-            raise sort(reply, sent=True, where=link.where, doing=describe(command)) from reply
+            failure = sort(reply, sent=True, where=link.where, doing=describe(command))
+            some = any(not isinstance(other, Exception) for other in replies)
+            raise (partly(failure, link.where) if some else failure) from reply
     return replies
 
 
@@ -229,24 +239,32 @@ class _Many:
         packet.append(("LPOP", reply_key, self.step.window))
         link.send(packet, now + self.step.timeout_ms / 1000)
         until = now + left + READ_MARGIN
-        for request_id in sent:
-            accepted = link.read_by(until)
-            if isinstance(accepted, ResponseError):
-                link.close()
-                raise sort(accepted, sent=True, where=link.where)
-            if not accepted:
-                self._note(request_id, REFUSED)
+        self._take_answers(link, sent, until)
         popped, more = (link.read_by(until) for _ in range(2))
         for reply in (popped, more):
             if isinstance(reply, ResponseError):
                 link.close()
-                raise sort(reply, sent=True, where=link.where)
+                raise partly(sort(reply, sent=True, where=link.where), link.where)
         if not (popped is None or _is_pop_of(reply_key, popped)) or not isinstance(more, list | None):
             link.close()
             raise sort(_Shifted([popped, more]), sent=True, where=link.where)
         for body in [*(popped[1:] if popped else ()), *(more or ())]:
             self._arrived(body)
         self._expire()
+
+    def _take_answers(self, link: Link, sent: Sequence[str], until: float) -> None:
+        """Read what the server says to each request; a refusal is about that one only."""
+        failure: Failed | None = None
+        for request_id in sent:
+            accepted = link.read_by(until)
+            if isinstance(accepted, ResponseError):
+                failure = sort(accepted, sent=True, where=link.where)
+                self._note(request_id, failure.error)
+            elif not accepted:
+                self._note(request_id, REFUSED)
+        if failure is not None and not self.waiting:
+            link.close()  # the pop behind them would wait for nothing
+            raise failure
 
     def _fill(self) -> tuple[list[Command], list[str]]:
         packet: list[Command] = []
@@ -293,6 +311,8 @@ class _Many:
     def _lost(self, failure: Failed) -> None:
         """The connection is gone: what was sent on it has an unknown outcome, or ran out of time."""
         self._expire()
+        if self.waiting:
+            failure = partly(failure, self.connections.url)  # they had been sent
         for request_id in list(self.waiting):
             self._note(request_id, failure.error)
         self.deadlines.clear()

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn
 
 import msgpack
@@ -21,6 +22,9 @@ __all__ = ["MsgpackCodec"]
 
 _LARGE = 32 * 1024
 _NOT_OPENING = bytes(set(range(256)) - {*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF})
+
+_LONG_TIME = re.compile("(?:\xc7|\xc8\x00|\xc9\x00\x00\x00)[\x04\x08\x0c]\xff", re.DOTALL)
+"""A time in one of the forms that name their length, which the reader takes too."""
 
 
 class MsgpackCodec:
@@ -98,7 +102,9 @@ def _odd(marks: str) -> bool:
         or ("\xca" in marks and ("\xca\x7f" in marks or "\xca\xff" in marks))
         or ("\xd6" in marks and "\xd6\xff" in marks)
         or ("\xd7" in marks and "\xd7\xff" in marks)
-        or ("\xc7" in marks and "\xc7\x0c\xff" in marks)
+        or ("\xc7" in marks and _LONG_TIME.search(marks) is not None)
+        or ("\xc8" in marks and "\xc8\x00" in marks and _LONG_TIME.search(marks) is not None)
+        or ("\xc9" in marks and "\xc9\x00\x00\x00" in marks and _LONG_TIME.search(marks) is not None)
     )
 
 

@@ -10,7 +10,8 @@ Rules:
 - With many, rounds go on without waiting while sweeps find something. A sweep has the recent lists and
   a window of the others, which moves on. It grows while it finds work and shrinks while it does not.
 - None starves: the window comes to every list, every eighth round waits on all of them, and such a
-  round begins behind the list that gave a request last.
+  round begins behind the list that gave a request last. Only such a round takes from lists that must not
+  be swept, so every fourth of them begins with these, and while they have work each round waits.
 - The recent lists share what may be claimed: each gets an equal part, and what the others do not need.
 - A list that the server refuses (a foreign value, a missing right) is set aside and asked for once a
   second; the others go on.
@@ -19,7 +20,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ WINDOW = 16
 """Lists besides the recent ones that a sweep looks into at least."""
 PATIENCE = 8
 """Rounds after which one waits on all lists, however much the sweeps find."""
+TURNS = 4
+"""Rounds that wait, of which one begins with the lists that must not be swept."""
 RETRY = 1.0
 """Seconds between two looks at a list that was set aside."""
 
@@ -107,6 +110,9 @@ class Claims:
         self._waits: dict[tuple[int, float], bytes] = {}
         self._recent = {number: _Recent(1) for number in range(len(lists)) if len(lists) <= FEW}
         self._begin = 0
+        self._unswept = dict.fromkeys(range(len(lists)))  # must not be swept, by the last look
+        self._unswept_first = False  # whether the last round that waited began with them
+        self._turns = TURNS  # rounds that waited since one began with those and found something
         self._cursor = 0
         self._window = WINDOW
         self._since_wait = PATIENCE
@@ -218,6 +224,8 @@ class Claims:
         keep = budget / 2 if self._recent else 0.0
         for _ in range(min(self._window, len(self._keys))):
             price = self._price(self._cursor)
+            if price is not None:
+                self._unswept.pop(self._cursor, None)
             if price is not None and self._cursor not in self._aside:
                 if budget - price < keep:
                     break
@@ -234,6 +242,8 @@ class Claims:
         room = BATCH
         for place, number in enumerate(order):
             price, left = self._price(number), len(order) - place
+            if price is not None:
+                self._unswept.pop(number, None)
             if price is None or price > budget or room <= 0:
                 continue
             count = min(room // left, int(budget / left / price))
@@ -245,17 +255,29 @@ class Claims:
             this.swept.append((number, count))
 
     def _pop_that_waits(self, block: float) -> bytes:
-        packet = self._waits.get((self._begin, block))
+        begin = self._begin
+        mixed = 0 < len(self._unswept) < len(self._keys)
+        self._unswept_first = mixed and self._turns >= TURNS
+        if mixed:
+            if self._unswept_first:
+                return self._wait_on([*self._unswept, *self._from(begin, self._unswept)], block)
+            if len(self._keys) <= FEW:
+                return self._wait_on([*self._from(begin, self._unswept), *self._unswept], block)
+        packet = self._waits.get((begin, block))
         if packet is None:
             if len(self._waits) >= FEW:
                 self._waits.clear()
-            begin = self._begin
-            numbers = [*range(begin, len(self._keys)), *range(begin)]
-            bulks = [self._bulks[number] for number in numbers if number not in self._aside]
-            name, seconds = _bulk(b"BLPOP"), _bulk(repr(float(block)).encode())
-            packet = b"*%d\r\n%b%b%b" % (len(bulks) + 2, name, b"".join(bulks), seconds)
-            self._waits[begin, block] = packet
+            packet = self._waits[begin, block] = self._wait_on(self._from(begin), block)
         return packet
+
+    def _from(self, begin: int, but: Container[int] = ()) -> list[int]:
+        """Return all lists in their order, beginning with one."""
+        return [number for number in (*range(begin, len(self._keys)), *range(begin)) if number not in but]
+
+    def _wait_on(self, numbers: Sequence[int], block: float) -> bytes:
+        bulks = [self._bulks[number] for number in numbers if number not in self._aside]
+        name, seconds = _bulk(b"BLPOP"), _bulk(repr(float(block)).encode())
+        return b"*%d\r\n%b%b%b" % (len(bulks) + 2, name, b"".join(bulks), seconds)
 
     def _pop(self, number: int, count: int) -> bytes:
         packet = self._pops.get((number, count))
@@ -272,9 +294,15 @@ class Claims:
 
     def _found_by_waiting(self, key: bytes, body: bytes) -> tuple[int, bytes]:
         number = self._numbers[key]
-        if self._price(number) is None:
-            self._since_wait = PATIENCE  # it cannot be swept, so the next round waits for it again
-        self._begin = (number + 1) % len(self._keys)
+        self._unswept.pop(number, None)
+        slow, turns = self._price(number) is None, self._turns
+        if slow:
+            self._unswept[number] = None  # behind the others
+        self._turns = 0 if slow and self._unswept_first else min(turns + 1, TURNS)
+        if slow or turns < TURNS:
+            self._since_wait = PATIENCE  # it cannot be swept, and may have more: the next round waits again
+        if not self._unswept_first:
+            self._begin = (number + 1) % len(self._keys)
         if number not in self._recent:
             self._note(number, 1, 1)
         return number, body

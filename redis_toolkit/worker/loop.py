@@ -179,7 +179,7 @@ class RequestLoop:
     # -- claims -----------------------------------------------------------------------------------
 
     def _opened_for_claims(self, link: AsyncLink) -> None:
-        self._claiming = False
+        self._claiming, self._claim_id = False, None  # an id of a server that has gone may be another's now
         link.send([("CLIENT", "ID")], [self._identified])
         self._claim()
 

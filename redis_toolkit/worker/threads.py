@@ -41,7 +41,6 @@ from redis_toolkit.worker.trouble import Trouble
 __all__ = ["RequestThreads"]
 
 logger = logging.getLogger("redis_toolkit")
-
 CLAIM = "to claim requests (BLPOP, LPOP)"
 """What is said of a claim that the server refuses."""
 BATCH_SECONDS = 0.010
@@ -191,6 +190,8 @@ class RequestThreads:
     def _claim(self, me: _Worker) -> None:
         """Send the replies that are ready, and fill the batch: from orphans, or from the server."""
         with self._turn:
+            if self._leader is not me:  # deposed as it finished: another claims by now
+                return
             while self._orphans:
                 me.batch.append(self._orphans.popleft())
         if me.batch or self._stopping.is_set():
@@ -340,7 +341,7 @@ class RequestThreads:
     def _unblock(self) -> None:
         """Wake a claim that blocks (``CLIENT UNBLOCK``); without the right to, it ends with its slice."""
         leader = self._leader
-        if leader is None or leader.link_id is None or leader.busy_since is not None:
+        if leader is None or leader.link is None or leader.link_id is None or leader.busy_since is not None:
             return
         try:
             deadline = time.monotonic() + 1.0

@@ -182,3 +182,30 @@ def test_what_came_before_a_lost_connection_is_claimed() -> None:
     lists = Lists(2)
     this = lists.claims.next(100, 2.0)
     assert lists.claims.take(this, [[b"k1", b"body"]]) == [(1, b"body")]
+
+
+def claimed_while_all_are_busy(lists: Lists, rounds: int) -> list[int]:
+    got = []
+    for _ in range(rounds):
+        for number, waiting in lists.items.items():
+            if not waiting:
+                lists.fill(number, 200)
+        got += lists.round()[1]
+    return got
+
+
+@pytest.mark.parametrize("count", [3, 16, 17, 200])
+def test_a_list_that_must_not_be_swept_does_not_starve_beside_busy_ones(count: int) -> None:
+    lists = Lists(count, unpriced=frozenset({count - 1}))
+    claimed_while_all_are_busy(lists, 2 * count + 100)  # until it is known which lists can be swept
+    got = claimed_while_all_are_busy(lists, 400)
+    assert got.count(count - 1) >= 80
+    assert len(set(got)) == count
+
+
+def test_lists_that_must_not_be_swept_take_turns() -> None:
+    slow = frozenset(range(10, 20))
+    lists = Lists(40, unpriced=slow)
+    claimed_while_all_are_busy(lists, 100)
+    got = claimed_while_all_are_busy(lists, 400)
+    assert all(got.count(number) >= 8 for number in slow)
