@@ -196,18 +196,27 @@ class AsyncHub:
         if isinstance(reply, Exception):
             self._inbox_lost(link, reply)
         elif reply is not None:
-            self._arrived(reply[1])
+            if type(reply) is not list or len(reply) != 2:
+                self._inbox_lost(link, ConnectionError("an answer to BLPOP that is none"))
+                return
+            self._arrived(link, reply[1])
 
     def _popped_more(self, link: AsyncLink, reply: Any) -> None:
         if isinstance(reply, Exception):
             self._inbox_lost(link, reply)
             return
+        if type(reply) is not list and reply is not None:
+            self._inbox_lost(link, ConnectionError("an answer to LPOP that is none"))
+            return
         if link.lost is None:
             self._watch_inbox(link)
         for body in reply or ():
-            self._arrived(body)
+            self._arrived(link, body)
 
-    def _arrived(self, body: bytes) -> None:
+    def _arrived(self, link: AsyncLink, body: Any) -> None:
+        if type(body) is not bytes:
+            self._inbox_lost(link, ConnectionError("a reply that is no text"))
+            return
         done = self._waiting.get(reply_id(body) or "")
         if done is not None and not done.done():
             done.set_result(body)

@@ -43,6 +43,7 @@ class Deadlines:
         self._waiting: dict[asyncio.Future[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._fires = math.inf
+        self._rests_until = -math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -50,6 +51,7 @@ class Deadlines:
     def add(self, done: asyncio.Future[Any], deadline: float) -> None:
         """End a future at a deadline (`time.monotonic` seconds), unless it is discarded before."""
         self._waiting[done] = deadline
+        deadline = max(deadline, self._rests_until)
         if deadline < self._fires:
             self._set(deadline, time.monotonic())
 
@@ -85,4 +87,5 @@ class Deadlines:
         if self._waiting:
             earliest, ended = min(self._waiting.values()), time.monotonic()
             pause = min(SHARE * (ended - now), LONGEST_PAUSE)
-            self._set(max(earliest, ended + pause), ended)
+            self._rests_until = ended + pause
+            self._set(max(earliest, self._rests_until), ended)

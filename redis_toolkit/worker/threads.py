@@ -157,6 +157,8 @@ class RequestThreads:
                     self._claim(me)
                 except Failed as failure:
                     self._lose(me, failure)
+                except Exception as error:  # an answer that no server gives: the thread goes on
+                    self._lose(me, sort(ConnectionError(repr(error)), sent=True, where="the server"))
                 else:
                     me.failures = 0
                 if me.batch:

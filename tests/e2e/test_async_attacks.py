@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, RedisToolkit
-from redis_toolkit.errors import RedisToolkitError, RequestTimeout, ServerUnreachable
+from redis_toolkit.errors import OutcomeUnknown, RedisToolkitError, RequestTimeout, ServerUnreachable
 from redis_toolkit.worker.loop import RequestLoop
 from tests.core.awaiting import awaiting, connections, named
 from tests.core.callers import Scripted, listens
@@ -129,6 +129,20 @@ def test_a_server_that_loads_its_data_is_not_healthy(loading: Scripted) -> None:
         assert not await app.ahealth_check()
 
     awaiting(loading.url, main, command_timeout=2.0)
+
+
+@pytest.mark.parametrize("answer", [b":1\r\n", b"*1\r\n:1\r\n", b"*2\r\n$1\r\nk\r\n:7\r\n"])
+def test_an_inbox_that_answers_nonsense_is_an_unknown_outcome(answer: bytes) -> None:
+    server = Scripted(b":1\r\n", answer)
+
+    async def main(app: App) -> None:
+        with pytest.raises((OutcomeUnknown, ServerUnreachable)):
+            await app.arequest("a", 1, timeout=30)
+
+    try:
+        awaiting(server.url, main)
+    finally:
+        server.close()
 
 
 def test_an_inbox_that_may_not_be_read_is_no_timeout(own_server: Server) -> None:
