@@ -70,12 +70,17 @@ class Fate(enum.Enum):
 
 
 class Failed(Exception):
-    """A sorted failure, inside drivers and engines only: its fate, and the error for the user."""
+    """A sorted failure, inside drivers and engines only: its fate, and the error for the user.
 
-    def __init__(self, fate: Fate, error: RedisToolkitError) -> None:
+    Attributes:
+        why: what happened, for a log line of who goes on by itself: without what a caller has to know.
+    """
+
+    def __init__(self, fate: Fate, error: RedisToolkitError, why: str = "") -> None:
         super().__init__(str(error))
         self.fate = fate
         self.error = error
+        self.why = why or str(error)
 
 
 class PasswordUnknown(redis.AuthenticationError):
@@ -135,7 +140,7 @@ def describe(command: Command | ScriptCall) -> str:
     return f"{name} {about}".rstrip()
 
 
-def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed:
+def sort(error: Exception, *, sent: bool, where: str, doing: str = "", advise: bool = True) -> Failed:
     """Return what a failure means.
 
     Args:
@@ -143,6 +148,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         sent: whether bytes of the operation may have reached the server.
         where: the server's URL without its password, for the message.
         doing: what was tried, as `describe` says it, for the message.
+        advise: whether the message tells how to start a server; not when this one was reached before.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
     silent = _SILENT.get(type(error), type(error).__name__)
@@ -164,7 +170,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
     if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
-    return _insecure(error, text, sent, where) or _lost(text, sent, where)
+    return _insecure(error, text, sent, where) or _lost(text, sent, where, advise)
 
 
 def _refusal(error: Exception, text: str, where: str, doing: str) -> CommandRefused:
@@ -203,14 +209,17 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
     )
 
 
-def _lost(text: str, sent: bool, where: str) -> Failed:
+def _lost(text: str, sent: bool, where: str, advise: bool) -> Failed:
     if sent:
         return Failed(
             Fate.UNKNOWN,
             OutcomeUnknown(
                 f"the connection to {where} was lost after sending ({text}): it was executed, or not"
             ),
+            why=f"the connection to {where} was lost ({text})",
         )
+    if not advise:
+        return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}"))
     advice = _HELP
     if where.startswith(("rediss:", "valkeys:")) and "refused" not in text:
         advice = f"Does that port speak TLS? If not, use redis://. {_HELP}"
