@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import copy
+import difflib
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections, shared_connections
-from redis_toolkit.binding import handler_name, is_async
+from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.message import Gap
@@ -46,7 +47,8 @@ class App(Talking):
         url: ``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``embedded://`` (a private server
             from the extra ``embedded``) or ``embedded:///directory`` (one that keeps its data). None
             means ``$REDIS_TOOLKIT_URL``, then ``$REDIS_URL``, then ``redis://localhost:6379/0``.
-        codec: ``"json"``, ``"msgpack"``, ``"text"`` or an object with ``encode`` and ``decode``.
+        codec: ``"json"``, ``"orjson"``, ``"msgpack"``, ``"text"`` or an object with ``encode`` and
+            ``decode``.
         redis: a redis-py client whose server and login are used instead of a URL.
         password: a password that is not in the URL, or a function that is called for it whenever a
             connection is made, on the thread that makes it: so it may be a new one each time.
@@ -77,15 +79,17 @@ class App(Talking):
         password: str | Callable[[], str] | None = None,
         **options: Unpack[Options],
     ) -> None:
+        given: object = url
+        if given is not None and not isinstance(given, str):  # not shown: it may hold a password
+            raise ConfigurationError(
+                f"App(url) takes text such as redis://localhost:6379/0, not {type(given).__name__}"
+            )
         if redis is not None and (url is not None or password is not None):
             raise ConfigurationError("give an app url= and password=, or redis=, not both")
         try:
             settings = Settings(**options)
         except TypeError as error:
-            unknown = ", ".join(sorted(options.keys() - Options.__annotations__.keys()))
-            raise ConfigurationError(
-                f"App() has no option {unknown}: see Settings for those it has"
-            ) from error
+            raise ConfigurationError(_unknown_options(options)) from error
         connections = _connections_of(default_url() if url is None else url, redis, password, settings)
         super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
@@ -160,6 +164,7 @@ class App(Talking):
         It runs in a thread of its own, in the process where the gap was. An ``async def`` runs on the
         loop of the handlers, or on a loop of its own when there is none.
         """
+        refuse_generator(callback)
         self._gap_callbacks.append(callback)
         return callback
 
@@ -249,6 +254,9 @@ class App(Talking):
         app._gap_callbacks = []
         return app
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connections.where!r})"
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -271,7 +279,10 @@ class App(Talking):
 
     @property
     def url(self) -> str:
-        """The URL that others can join; an embedded server is started to know it."""
+        """The URL that others can join; an embedded server is started to know it.
+
+        A password that stands in the URL, or is that of ``redis=``, is in it; ``repr(app)`` shows none.
+        """
         return self._connections.real_url()
 
     @property
@@ -338,6 +349,14 @@ class App(Talking):
                     callback(gap)
             except Exception:
                 logger.exception("on_gap callback %s failed", handler_name(callback))
+
+
+def _unknown_options(options: Mapping[str, Any]) -> str:
+    known = [*Options.__annotations__, "url", "codec", "redis", "password"]
+    unknown = sorted(options.keys() - set(known))
+    near = [name for option in unknown for name in difflib.get_close_matches(option, known, n=1)]
+    way_out = f"did you mean {', '.join(near)}?" if near else "see Settings for those it has"
+    return f"App() has no option {', '.join(unknown)}: {way_out}"
 
 
 def _connections_of(url: str, redis: Any, password: Any, settings: Settings) -> Connections:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,9 @@ from redis_toolkit.convert import Converter, converter
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch, one_line
 from redis_toolkit.message import Headers, Message
 
-__all__ = ["Binding", "handler_name", "is_async"]
+__all__ = ["Binding", "handler_name", "is_async", "refuse_generator"]
+
+logger = logging.getLogger("redis_toolkit")
 
 _MISSING = object()
 
@@ -35,6 +38,33 @@ def handler_name(function: Callable[..., Any]) -> str:
 def is_async(function: Callable[..., Any]) -> bool:
     """Return whether calling it makes a coroutine: an ``async def``, or an object with such a call."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def refuse_generator(function: Callable[..., Any]) -> None:
+    """Refuse a function that has ``yield``: calling it runs nothing of it.
+
+    Raises:
+        ConfigurationError: it has.
+    """
+    for called in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise ConfigurationError(
+                f"handler {handler_name(function)} has `yield`: return a list, or publish each item"
+            )
+
+
+def _refuse_method(function: Callable[..., Any]) -> None:
+    """Refuse a function of a class body, whose first parameter nobody would fill."""
+    if not inspect.isfunction(function):
+        return
+    parameters = list(inspect.signature(function).parameters)
+    inside = function.__qualname__.rpartition(".")[0]
+    if parameters[:1] in (["self"], ["cls"]) and inside and not inside.endswith("<locals>"):
+        kind, name = inside.rpartition(".")[2], function.__name__
+        raise ConfigurationError(
+            f"handler {handler_name(function)} is a method, and there is no {parameters[0]} to call it with: "
+            f"register the bound method, as in app.on({name!r})({kind}().{name})"
+        )
 
 
 def _always(value: Any) -> Callable[[Message], Any]:
@@ -56,6 +86,8 @@ class Binding:
         self.function = function
         self.name = handler_name(function)
         self.is_async = is_async(function)
+        refuse_generator(function)
+        _refuse_method(function)
         self._app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}
@@ -94,7 +126,7 @@ class Binding:
                 return self.function(value)
             arguments = {name: value}
         else:
-            arguments = self._spread(message.data, spread)
+            arguments = self._spread(message, spread)
         for name, get in self._special.items():
             arguments[name] = get(message)
         positional = [arguments.pop(name) for name in self._positional if name in arguments]
@@ -105,11 +137,12 @@ class Binding:
             parameters = list(inspect.signature(self.function).parameters.values())
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{self.name} cannot be a handler: {error}") from error
-        return [(parameter, self._resolved(parameter.annotation)) for parameter in parameters]
+        return [(parameter, self._resolved(parameter)) for parameter in parameters]
 
-    def _resolved(self, annotation: Any) -> Any:
+    def _resolved(self, parameter: inspect.Parameter) -> Any:
         """Return what an annotation names. One that cannot be found (an import for type checkers only)
-        is taken as none."""
+        is taken as none, which is said where it matters."""
+        annotation = parameter.annotation
         if not isinstance(annotation, str):
             return annotation
         function = inspect.unwrap(getattr(self.function, "func", self.function))
@@ -125,7 +158,17 @@ class Binding:
                 continue
         try:
             return typing.get_type_hints(type("_", (), {"__annotations__": {"it": annotation}}), scope)["it"]
-        except Exception:
+        except Exception as error:
+            named = parameter.name != "channel" and parameter.kind is not parameter.VAR_KEYWORD
+            logger.log(
+                logging.WARNING if named else logging.DEBUG,
+                "handler %s: the annotation %r of its parameter %r cannot be found (%s), so nothing is made "
+                "of the payload: define it at module level, or import it there at run time",
+                self.name,
+                annotation,
+                parameter.name,
+                one_line(str(error)),
+            )
             return inspect.Parameter.empty
 
     def _sort(self, parameter: inspect.Parameter, annotation: Any) -> None:
@@ -157,7 +200,8 @@ class Binding:
         [(name, (_, make))] = self._fields.items()
         return name, make
 
-    def _spread(self, data: Any, spread: bool) -> dict[str, Any]:
+    def _spread(self, message: Message, spread: bool) -> dict[str, Any]:
+        data = message.data
         if not self._fields and not self._takes_rest and not spread:
             return {}
         if not isinstance(data, dict):
@@ -176,7 +220,10 @@ class Binding:
             if value is not _MISSING:
                 arguments[name] = make(value, name) if make else value
             elif parameter.default is parameter.empty:
-                raise PayloadMismatch(f"handler {self.name} takes {self._listed()}: {name!r} is missing")
+                way_out = self._one_payload(message) if spread and data else ""
+                raise PayloadMismatch(
+                    f"handler {self.name} takes {self._listed()}: {name!r} is missing{way_out}"
+                )
             elif parameter.kind is parameter.POSITIONAL_ONLY:
                 arguments[name] = parameter.default  # else those behind it would move up
         rest = {name: value for name, value in data.items() if name not in self._fields}
@@ -190,6 +237,16 @@ class Binding:
                 f"handler {self.name} gets {', '.join(sorted(clash))} from the message, not the payload"
             )
         return {**arguments, **rest}
+
+    def _one_payload(self, message: Message) -> str:
+        """Return what to do about keyword fields that are not parameters, when one takes them all."""
+        if self._single is None:
+            return ""
+        fields = ", ".join(map(str, message.data))
+        return (
+            f"; the fields {fields} came as keywords, which are spread by name: "
+            f"send one payload, request({message.channel!r}, {{...}})"
+        )
 
     def _listed(self) -> str:
         return ", ".join(repr(name) for name in self._fields) or "nothing"

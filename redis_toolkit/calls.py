@@ -45,7 +45,8 @@ class Calls:
     ) -> Flow[list[int]]:
         """Return the flow of `App.publish_many`."""
         wire = self._wire_of(codec)
-        return events.publish_many(checked_channel(channel), [wire.live(data, headers) for data in payloads])
+        bodies = [wire.live(data, headers) for data in _listed(payloads)]
+        return events.publish_many(checked_channel(channel), bodies)
 
     def request(
         self,
@@ -90,7 +91,7 @@ class Calls:
         channel, together = checked_channel(channel), new_id()
         calls = [
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
-            for number, data in enumerate(payloads)
+            for number, data in enumerate(_listed(payloads))
         ]
         wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
         flow = requests.request_many(calls, wire, rank, timeout_ms=timeout_ms, window=window)
@@ -98,6 +99,22 @@ class Calls:
 
     def _wire_of(self, codec: str | Codec | None) -> Wire:
         return self._wire if codec is None else Wire(resolve_codec(codec), self._wire.max_payload)
+
+
+def _listed(payloads: Any) -> Iterable[Any]:
+    """Return several payloads; not the parts of what is meant as one.
+
+    Raises:
+        ConfigurationError: they are text, bytes, a map or a model, or cannot be iterated over.
+    """
+    one = isinstance(payloads, str | bytes | bytearray | memoryview | Mapping) or hasattr(
+        payloads, "model_dump"
+    )
+    if one or not isinstance(payloads, Iterable):
+        raise ConfigurationError(
+            f"payloads come as a list of them, not as {type(payloads).__name__}: for one, write [payload]"
+        )
+    return payloads
 
 
 def _raising(flow: Flow[list[Any]]) -> Flow[list[Any]]:

@@ -31,6 +31,10 @@ def checked_channel(channel: object) -> str:
     Raises:
         ConfigurationError: not text, empty, or text that has no UTF-8 form.
     """
+    if isinstance(channel, list | tuple | set | frozenset):
+        raise ConfigurationError(
+            f"channels are named one by one, not in a {type(channel).__name__}: write *channels"
+        )
     if not isinstance(channel, str):
         raise ConfigurationError(
             f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
@@ -107,7 +111,12 @@ class Router:
             raise ConfigurationError(
                 f"handler {handler.name} would never be called: events=False and no requests"
             )
+        if handler.every_worker and not handler.events:
+            raise ConfigurationError(
+                f"handler {handler.name}: every_worker=True is for live events, which events=False turns off"
+            )
         self._forget_replaced(handler)
+        self._tell_double(handler)
         self.handlers.append(handler)
 
     def _forget_replaced(self, new: Handler) -> None:
@@ -118,6 +127,21 @@ class Router:
             if _is_redefined(old, new):
                 self.handlers.remove(old)
                 logger.info("handler %s is registered again: it replaces the earlier one", new.name)
+
+    def _tell_double(self, new: Handler) -> None:
+        """Say so when a function is registered for what it hears, or answers, already."""
+        for old in self.handlers:
+            if old.binding.function != new.binding.function:
+                continue
+            heard = [name for name in _heard(new) if name in _heard(old)]
+            answered = [name for name in new.answers if name in old.answers]
+            if heard or answered:
+                logger.warning(
+                    "handler %s is registered twice on %s%s",
+                    new.name,
+                    ", ".join(map(repr, dict.fromkeys(heard + answered))),
+                    ": it gets each of their live events twice" if heard else "",
+                )
 
     @property
     def has_async(self) -> bool:
@@ -130,7 +154,8 @@ class Router:
         for handler in self.handlers:
             for name in handler.answers:
                 first = table.setdefault(name, handler)
-                if first is not handler and not quiet:
+                twice = first.binding.function == handler.binding.function  # that was said before
+                if first is not handler and not quiet and not twice:
                     logger.warning(
                         "requests on %r are answered by %s, registered first; %s hears its live events only",
                         name,
@@ -138,6 +163,11 @@ class Router:
                         handler.name,
                     )
         return table
+
+
+def _heard(handler: Handler) -> tuple[str, ...]:
+    """Return the exact names and globs whose live events a handler hears."""
+    return (*handler.channels, *handler.globs) if handler.events else ()
 
 
 def _is_typed(function: Callable[..., Any]) -> bool:

@@ -6,6 +6,7 @@ is said is made by `Calls`, once for both. A call that would block a loop that r
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -266,10 +267,15 @@ class Talking:
         return True
 
     def _run(self, name: str, flow: Flow[T]) -> T:
-        loops.check_blocking(name, depth=2)
+        loops.check_blocking(name)
         return self._driver.run(flow)
 
 
 def _unhealthy(error: RedisToolkitError) -> bool:
     logger.warning("health check failed: %s", error)
     return False
+
+
+for _name, _member in list(vars(Talking).items()):
+    if inspect.iscoroutinefunction(_member) and not _name.startswith("_"):
+        _member.__qualname__ = f"App.{_name}"  # as "was never awaited" names it

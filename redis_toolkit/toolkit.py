@@ -7,6 +7,7 @@ when nobody keeps a reference to it.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from redis_toolkit.app import App
-from redis_toolkit.binding import handler_name, is_async
+from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import ConfigurationError
 
@@ -91,6 +92,7 @@ class RedisToolkit:
         given: object = message_handler
         if not callable(given):
             raise ConfigurationError(f"message_handler={message_handler!r} cannot be called")
+        _check(message_handler)
         self._subscribe(names, message_handler)
 
     def publisher(self, channel: str, data: Any) -> int:
@@ -102,7 +104,7 @@ class RedisToolkit:
             OutcomeUnknown: the connection was cut while it was on its way.
         """
         receivers = self._app._driver.run(self._app._calls.publish(channel, data, None, None))
-        self._info("published to %r: %d receivers", channel, receivers)
+        self._info("published to %r: %d receiver%s", channel, receivers, "" if receivers == 1 else "s")
         return receivers
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -138,8 +140,11 @@ class RedisToolkit:
 
     @property
     def url(self) -> str:
-        """The server's URL."""
+        """The server's URL, with the password that stands in it."""
         return self._app.url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(url={self._app._connections.where!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -166,3 +171,16 @@ class RedisToolkit:
     def _info(self, text: str, *values: object) -> None:
         if self._options.is_logger_info:
             logger.info(text, *values)
+
+
+def _check(handler: Callable[[str, Any], Any]) -> None:
+    """Refuse a message handler that cannot be called with a channel and its data."""
+    refuse_generator(handler)
+    try:
+        inspect.signature(handler).bind("channel", "data")
+    except TypeError as error:
+        raise ConfigurationError(
+            f"message_handler {handler_name(handler)} is called as message_handler(channel, data): {error}"
+        ) from error
+    except ValueError as error:  # a function in C that does not tell its parameters
+        logger.debug("%s: %s", handler_name(handler), error)

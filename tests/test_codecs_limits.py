@@ -261,5 +261,5 @@ def test_without_orjson_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", gone)
-    with pytest.raises(ConfigurationError, match=r"pip install redis-toolkit\[fast\]"):
+    with pytest.raises(ConfigurationError, match="pip install orjson"):
         resolve_codec("orjson")

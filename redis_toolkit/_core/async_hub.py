@@ -50,7 +50,7 @@ class AsyncHub:
     """
 
     def __init__(self, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
-        self.where = connections.url
+        self.where = connections.where
         self._connections = connections
         self._loop = loop
         self._client = secrets.token_hex(8)
@@ -86,7 +86,7 @@ class AsyncHub:
                 if self._watchdog is None:
                     self._watch()
         except TimeoutError as error:
-            raise sort(error, sent=False, where=self.where) from error
+            raise sort(error, sent=False, where=self.where, advise=not self._connections.reached) from error
 
     async def _open(self, deadline: float) -> AsyncLink:
         """Return a new connection, unless the hub has been closed: then nobody would close it."""

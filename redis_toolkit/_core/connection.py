@@ -42,6 +42,10 @@ class Connections:
         connect_timeout: seconds to reach the server and log in.
         password: one that is not in the URL, or a function that is called for it at each connection.
 
+    Attributes:
+        url: as it was given, perhaps with a password: never for messages, which have `where`.
+        reached: whether this process was ever connected to it.
+
     Raises:
         ConfigurationError: the URL cannot be understood.
     """
@@ -73,6 +77,11 @@ class Connections:
             self._embedded = embedded_server(url)
         else:
             self._server = server_of_url(self.url, password)
+
+    @property
+    def where(self) -> str:
+        """The server's URL without its password, for messages; nothing is started for it."""
+        return self.url if self._server is None else self._server.where
 
     @property
     def is_embedded(self) -> bool:
@@ -120,7 +129,7 @@ class Connections:
             timeout = max(min(timeout, deadline - time.monotonic()), 0.001)
         server = self._target(timeout)
         link = Link(server.kind(**server.options), server.where)
-        link.connect(timeout)
+        link.connect(timeout, advise=not self.reached)
         self.reached = True
         return link
 

@@ -58,8 +58,12 @@ class Link:
         self._reader: Any = None
         self.where = where
 
-    def connect(self, timeout: float) -> None:
+    def connect(self, timeout: float, *, advise: bool = True) -> None:
         """Connect and log in within ``timeout`` seconds.
+
+        Args:
+            timeout: seconds.
+            advise: whether a failure tells how to start a server, as none was ever reached here.
 
         Raises:
             Failed: not reached, or not let in.
@@ -76,7 +80,7 @@ class Link:
                 self._adopt()
         except (redis.RedisError, OSError, hiredis.ProtocolError) as error:
             self.close()
-            raise sort(error, sent=False, where=self.where) from error
+            raise sort(error, sent=False, where=self.where, advise=advise) from error
         except BaseException:
             self.close()
             raise

@@ -34,22 +34,21 @@ _running = asyncio._get_running_loop  # a third of the cost of asking and catchi
 _warned = False
 
 
-def check_blocking(name: str, depth: int = 1) -> None:
+def check_blocking(name: str) -> None:
     """Refuse or warn of a blocking call of ``App.<name>``, when an event loop runs in this thread.
 
     Args:
         name: the method.
-        depth: how many calls lie between its caller and this one, for the place that a warning names.
 
     Raises:
         ConfigurationError: the loop runs handlers.
     """
     loop = _running()
     if loop is not None:
-        _on_a_loop(loop, name, depth)
+        _on_a_loop(loop, name)
 
 
-def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str, depth: int) -> None:
+def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
     global _warned
     if loop in serving:
         raise ConfigurationError(
@@ -60,8 +59,16 @@ def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str, depth: int) -> None:
         warnings.warn(
             f"{name}() blocks the running event loop while it waits: await a{name}() instead",
             RuntimeWarning,
-            stacklevel=depth + 3,
+            stacklevel=_depth(),
         )
+
+
+def _depth() -> int:
+    """Return the ``stacklevel``, for who calls this, of the first frame that is not of this package."""
+    frame, depth = inspect.currentframe(), 0
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("redis_toolkit."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

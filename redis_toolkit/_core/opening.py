@@ -37,7 +37,7 @@ async def open_link(connections: Connections, deadline: float) -> Link:
     while len(_opening) >= THREADS:
         if time.monotonic() >= deadline:
             error = TimeoutError(f"{THREADS} earlier attempts still hang")
-            raise sort(error, sent=False, where=connections.url)
+            raise sort(error, sent=False, where=connections.where, advise=not connections.reached)
         await asyncio.sleep(WAIT)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Link] = loop.create_future()
@@ -49,7 +49,7 @@ async def open_link(connections: Connections, deadline: float) -> Link:
         thread.start()
     except RuntimeError as error:  # no more threads, or the interpreter is going down
         _opening.discard(thread)
-        raise sort(error, sent=False, where=connections.url) from error
+        raise sort(error, sent=False, where=connections.where, advise=not connections.reached) from error
     return await done
 
 

@@ -71,12 +71,17 @@ class Fate(enum.Enum):
 
 
 class Failed(Exception):
-    """A sorted failure, inside drivers and engines only: its fate, and the error for the user."""
+    """A sorted failure, inside drivers and engines only: its fate, and the error for the user.
 
-    def __init__(self, fate: Fate, error: RedisToolkitError) -> None:
+    Attributes:
+        why: what happened, for a log line of who goes on by itself: without what a caller has to know.
+    """
+
+    def __init__(self, fate: Fate, error: RedisToolkitError, why: str = "") -> None:
         super().__init__(str(error))
         self.fate = fate
         self.error = error
+        self.why = why or str(error)
 
 
 class PasswordUnknown(redis.AuthenticationError):
@@ -137,7 +142,7 @@ def describe(command: Command | ScriptCall) -> str:
     return f"{name} {about}".rstrip()
 
 
-def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed:
+def sort(error: Exception, *, sent: bool, where: str, doing: str = "", advise: bool = True) -> Failed:
     """Return what a failure means.
 
     Args:
@@ -145,6 +150,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         sent: whether bytes of the operation may have reached the server.
         where: the server's URL without its password, for the message.
         doing: what was tried, as `describe` says it, for the message.
+        advise: whether the message tells how to start a server; not when this one was reached before.
     """
     code = getattr(error, "status_code", None) or ""  # redis-py has cut it off the text
     silent = _SILENT.get(type(error), type(error).__name__)
@@ -166,7 +172,7 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "") -> Failed
         return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"{where} does not serve now: {text}; {_ROOM}"))
     if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
-    return _insecure(error, text, sent, where) or _lost(text, sent, where)
+    return _insecure(error, text, sent, where) or _lost(text, sent=sent, where=where, advise=advise)
 
 
 def partly(failure: Failed, where: str) -> Failed:
@@ -177,7 +183,7 @@ def partly(failure: Failed, where: str) -> Failed:
     """
     if failure.fate is not Fate.NOT_EXECUTED:
         return failure
-    return _lost(str(failure), True, where)
+    return _lost(str(failure), sent=True, where=where, advise=False)
 
 
 def _refusal(error: Exception, text: str, where: str, doing: str) -> CommandRefused:
@@ -216,14 +222,17 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
     )
 
 
-def _lost(text: str, sent: bool, where: str) -> Failed:
+def _lost(text: str, *, sent: bool, where: str, advise: bool) -> Failed:
     if sent:
         return Failed(
             Fate.UNKNOWN,
             OutcomeUnknown(
                 f"the connection to {where} was lost after sending ({text}): it was executed, or not"
             ),
+            why=f"the connection to {where} was lost ({text})",
         )
+    if not advise:
+        return Failed(Fate.NOT_EXECUTED, ServerUnreachable(f"cannot reach {where}: {text.rstrip('.')}"))
     advice = _HELP
     if where.startswith(("rediss:", "valkeys:")) and "refused" not in text:
         advice = f"Does that port speak TLS? If not, use redis://. {_HELP}"

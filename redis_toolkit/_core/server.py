@@ -117,6 +117,7 @@ def server_of_url(url: str, password: Password | None = None) -> RedisServer:
             f"{shown!r} is no URL of a server ({reason}): use redis://host:port/db, "
             "rediss://, unix:///path, valkey:// or embedded://"
         ) from (error if shown == url else None)
+    _refuse_relative(url)
     path = urlsplit(url).path.strip("/")
     if path and not url.startswith("unix:") and not path.isdigit():
         raise ConfigurationError(f"{_without_password(url)!r}: the database behind the / has to be a number")
@@ -125,6 +126,15 @@ def server_of_url(url: str, password: Password | None = None) -> RedisServer:
     if password is not None:
         _add_password(options, password)
     return _checked(kind, options, _without_password(url))
+
+
+def _refuse_relative(url: str) -> None:
+    """Refuse a unix socket that is named from the current directory: only its end would be taken."""
+    if url.startswith("unix:") and (start := urlsplit(url).netloc.rpartition("@")[2]):
+        shown, right = _without_password(url), ""
+        if "@" not in url:
+            right = f", such as unix://{Path(start + urlsplit(url).path).absolute()}"
+        raise ConfigurationError(f"{shown!r}: the path of the socket has to be absolute{right}")
 
 
 def _add_password(options: dict[str, Any], password: Password) -> None:
@@ -186,7 +196,9 @@ def _checked(kind: Any, options: dict[str, Any], where: str) -> RedisServer:
     try:
         kind(**options)
     except (TypeError, ValueError, redis.RedisError) as error:
-        raise ConfigurationError(f"the server {where} cannot be used with these options: {error}") from error
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        reason = f"there is no option {unknown[1]!r}" if unknown else str(error)
+        raise ConfigurationError(f"the server {where} cannot be used with these options: {reason}") from error
     return RedisServer(kind, options, where)
 
 

@@ -46,9 +46,7 @@ class OrjsonCodec(JSONCodec):
         try:
             orjson = importlib.import_module("orjson")
         except ImportError as error:
-            raise ConfigurationError(
-                'codec="orjson" needs orjson: pip install redis-toolkit[fast]'
-            ) from error
+            raise ConfigurationError('codec="orjson" needs orjson: pip install orjson') from error
         option = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
         option |= orjson.OPT_PASSTHROUGH_SUBCLASS
         self._dumps = functools.partial(orjson.dumps, default=_plain, option=option)

@@ -17,7 +17,7 @@ import decimal
 import enum
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 from redis_toolkit.errors import EncodeError
@@ -47,7 +47,15 @@ def plain(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
         return dump(mode="json")
-    raise TypeError(UNKNOWN_TYPE.format(type(value).__name__))
+    raise TypeError(_way_out(value).format(type(value).__name__))
+
+
+def _way_out(value: Any) -> str:
+    if isinstance(value, Awaitable):
+        return "a value of type {} was not awaited: write `await` in front of it, as in `return await ...`"
+    if isinstance(value, Iterator | AsyncIterator):
+        return "a value of type {} has no form on the wire: make a list of it"
+    return UNKNOWN_TYPE
 
 
 def reason(error: BaseException) -> str:

@@ -110,7 +110,7 @@ class Heartbeat:
         self._clock.update(server_ms, sent, time.monotonic())
 
     def _run(self) -> None:
-        pause, trouble = self._interval, Trouble("the heartbeat failed")
+        pause, trouble = self._interval, Trouble("the heartbeat failed", "the heartbeat works again")
         while not self._stopping.wait(pause):
             try:
                 self._beat()

@@ -83,7 +83,7 @@ class Listener:
         self._refused: list[Command] = []
         self._refused_gap: tuple[float, str] = (0.0, "")
         self._retry: threading.Timer | None = None
-        self._trouble = Trouble("not subscribed")
+        self._trouble = Trouble("not subscribed", "subscribed again")
         self._thread = threading.Thread(target=self._run, name="rt-listener", daemon=True)
 
     @property
@@ -241,7 +241,7 @@ class Listener:
             with self._lock:
                 self._refused = self._apart()
                 link.send([*self._refused, ("PING",)])
-        self._refused_gap = (self._refused_gap[0] or self._heard, str(failure))
+        self._refused_gap = (self._refused_gap[0] or self._heard, failure.why)
 
     def _apart(self) -> list[Command]:
         """Return a subscription for each name that is not confirmed."""
@@ -330,7 +330,7 @@ class Listener:
         self._ready.clear()
         with self._lock:
             if self._gap is None:
-                self._gap = (self._heard, str(failure))
+                self._gap = (self._heard, failure.why)
         self._log(failure)
 
     def _close(self) -> None:

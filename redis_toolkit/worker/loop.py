@@ -74,7 +74,7 @@ class RequestLoop:
         self._concurrency = concurrency
         self._settings = settings
         self._counters = counters
-        self._trouble = Trouble("claiming requests is interrupted")
+        self._trouble = Trouble("claiming requests is interrupted", "requests are claimed again")
         cap = settings.reconnect_cap
         self._claim_link = KeptLink(connections, cap, self._opened_for_claims, self._log)
         self._reply_link = KeptLink(connections, cap, self._opened_for_replies, self._log)

@@ -32,6 +32,7 @@ from redis_toolkit.worker.listener import Listener
 from redis_toolkit.worker.loop import RequestLoop
 from redis_toolkit.worker.loop_lane import LoopLane
 from redis_toolkit.worker.loop_thread import LoopThread
+from redis_toolkit.worker.loop_watch import LoopWatch
 from redis_toolkit.worker.threads import RequestThreads
 
 __all__ = ["Node", "new_process_name"]
@@ -92,6 +93,8 @@ class Node:
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
         self._loop = self._own_loop.loop if self._own_loop is not None else loop
+        on_loop = [handler for handler in router.handlers if handler.binding.is_async]
+        self._watch = LoopWatch(self._loop, on_loop) if self._loop is not None and on_loop else None
         self._lanes = [self._lane(handler) for handler in router.handlers if handler.events]
         self._pools: list[RequestThreads] = []
         self._engines: list[RequestLoop] = []
@@ -274,10 +277,14 @@ class Node:
     async def _start_engines(self) -> None:
         for engine in self._engines:
             await engine.start()
+        if self._watch is not None:
+            self._watch.start()
 
     def stop_callers(self) -> int:
         """Let callers send nothing more, the first part of a stop; returns how many requests wait."""
         if self._waiting is None:
+            if self._watch is not None:
+                self._watch.stop()
             self.listener.stop()
             self._waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
         return self._waiting
@@ -337,10 +344,12 @@ class Node:
     def _gap(self, gap: Gap) -> None:
         self._counters.add("gaps")
         lost = "an unknown number of" if gap.dropped is None else f"{gap.dropped:,}"
+        messages = "message" if gap.dropped == 1 else "messages"
         logger.warning(
-            "gap in live events on %s: %s messages lost within %.1f s: %s",
+            "gap in live events on %s: %s %s lost within %.1f s: %s",
             ", ".join(map(repr, gap.channels[:5])) + (", ..." if len(gap.channels) > 5 else ""),
             lost,
+            messages,
             gap.ended - gap.started,
             gap.reason,
         )

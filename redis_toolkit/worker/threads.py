@@ -93,7 +93,7 @@ class RequestThreads:
         self._connections = connections
         self._settings = settings
         self._counters = counters
-        self._trouble = Trouble("claiming requests is interrupted")
+        self._trouble = Trouble("claiming requests is interrupted", "requests are claimed again")
         self._turn = threading.Condition()
         self._leader: _Worker | None = None
         self._orphans: deque[Claimed] = deque()

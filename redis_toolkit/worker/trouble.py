@@ -20,17 +20,19 @@ class Trouble:
 
     Args:
         what: what does not work, such as "the heartbeat failed".
+        over: what is said when it works again, such as "the heartbeat works again".
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, over: str) -> None:
         self._what = what
+        self._over = over
         self._said = ""
         self._failures = 0
 
     def tell(self, failure: Failed) -> None:
         """Log a failure, unless it is the same as the last one."""
         self._failures += 1
-        text = str(failure)
+        text = failure.why
         logger.log(
             logging.DEBUG if text == self._said else logging.WARNING, "%s, trying again: %s", self._what, text
         )
@@ -41,5 +43,5 @@ class Trouble:
         if not self._failures:
             return
         if self._failures > 1:
-            logger.info("%s; it works again after %d failures", self._what, self._failures)
+            logger.info("%s after %d failures", self._over, self._failures)
         self._said, self._failures = "", 0

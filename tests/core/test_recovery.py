@@ -115,6 +115,15 @@ def test_who_finds_no_server_is_told_what_to_do() -> None:
     assert text.startswith(f"cannot reach {WHERE}: refused. Start a Redis")
     assert 'App("embedded://")' in text
     assert "$REDIS_TOOLKIT_URL" in text
+    known = str(sort(OSError("refused."), sent=False, where=WHERE, advise=False))
+    assert known == f"cannot reach {WHERE}: refused"
+
+
+def test_who_goes_on_by_itself_says_what_happened_and_no_more() -> None:
+    lost = sort(OSError("reset"), sent=True, where=WHERE)
+    assert lost.why == f"the connection to {WHERE} was lost (reset)"
+    refused = sort(reply("NOPERM no"), sent=True, where=WHERE)
+    assert refused.why == str(refused.error)
 
 
 class TestRetrying:

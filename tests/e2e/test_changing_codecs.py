@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from redis_toolkit import App, RemoteError, SignedCodec
+from redis_toolkit import App, DecodeError, RemoteError, SignedCodec
 from tests.e2e.conftest import MakeApp
 from tests.kit.processes import Process
 from tests.kit.servers import Server
@@ -122,3 +123,22 @@ def test_a_request_over_the_servers_limit_is_answered(
         with pytest.raises(RemoteError, match=r"DecodeError.*limit is 1,000"):
             generous.request("echo", "x" * 10_000, timeout=60)
         assert generous.request("echo", "x", timeout=60) == "x"
+
+
+def test_a_reply_that_is_signed_with_an_unknown_key_is_a_decode_error(
+    own_server: Server, make_app: MakeApp
+) -> None:
+    old, new = "old" * 8, "new" * 8
+    app = make_app(own_server.url, codec=SignedCodec("json", new, old))
+    app.on("ask")(lambda data: data)
+    app.start()
+    behind = make_app(own_server.url, codec=SignedCodec("json", old))
+    found: list[Any] = behind.request_many("ask", [1], timeout=60, return_exceptions=True)
+    for call in (behind.request, lambda *ask, **more: asyncio.run(behind.arequest(*ask, **more))):
+        with pytest.raises(
+            DecodeError, match="'ask' cannot be read: the payload has no valid signature"
+        ) as caught:
+            call("ask", 1, timeout=60)
+        found.append(caught.value)
+    found += asyncio.run(behind.arequest_many("ask", [1], timeout=60, return_exceptions=True))
+    assert [type(error) for error in found] == [DecodeError] * 4

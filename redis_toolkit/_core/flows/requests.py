@@ -29,7 +29,7 @@ from redis_toolkit._core.flow import (
 )
 from redis_toolkit._core.scripts import PATTERNS, REQUEST
 from redis_toolkit.errors import DecodeError, NoResponders, OutcomeUnknown, RedisToolkitError, RequestTimeout
-from redis_toolkit.wire import Reply, Wire
+from redis_toolkit.wire import Reply, UnreadableEnvelope, Wire
 
 __all__ = ["MARKER", "OutgoingRequest", "request", "request_many"]
 
@@ -123,14 +123,21 @@ def request(call: OutgoingRequest, wire: Wire, rank: Rank, *, timeout_ms: int, r
 
 def _once(call: OutgoingRequest, wire: Wire, rank: Rank, timeout_ms: int) -> Flow[Any]:
     deadline = Deadline(timeout_ms)
-    outcome = yield Exchange(call.outgoing(wire), wire.read_reply, deadline)
-    if outcome is REFUSED:
-        globs = yield from _globs(call.channel, deadline)
-        for glob in rank(call.channel, globs):
-            outcome = yield Exchange(call.at(glob).outgoing(wire), wire.read_reply, deadline)
-            if outcome is not REFUSED:
-                break
+    try:
+        outcome = yield Exchange(call.outgoing(wire), wire.read_reply, deadline)
+        if outcome is REFUSED:
+            globs = yield from _globs(call.channel, deadline)
+            for glob in rank(call.channel, globs):
+                outcome = yield Exchange(call.at(glob).outgoing(wire), wire.read_reply, deadline)
+                if outcome is not REFUSED:
+                    break
+    except UnreadableEnvelope as error:
+        raise _unreadable(error, call) from error.__cause__
     return _result(outcome, call)
+
+
+def _unreadable(error: UnreadableEnvelope, call: OutgoingRequest) -> DecodeError:
+    return DecodeError(f"the reply to request {call.id} on {call.channel!r} cannot be read: {error}")
 
 
 def request_many(
@@ -166,6 +173,8 @@ def _globs(channel: str, deadline: Deadline) -> Flow[list[str]]:
 
 
 def _settled(outcome: Any, call: OutgoingRequest) -> Any:
+    if isinstance(outcome, UnreadableEnvelope):
+        return _unreadable(outcome, call)
     if isinstance(outcome, Exception):
         return outcome
     try:

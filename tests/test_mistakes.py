@@ -1,0 +1,234 @@
+"""Mistakes that beginners make: each is refused, or said, where it is made, with the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+import pytest
+
+from redis_toolkit import App, ConfigurationError, EncodeError, RedisToolkit
+from redis_toolkit.binding import Binding
+from redis_toolkit.codecs import JSONCodec, MsgpackCodec
+from redis_toolkit.errors import PayloadMismatch
+from redis_toolkit.message import Message
+
+if TYPE_CHECKING:
+    from nowhere import OnlyForCheckers  # type: ignore[import-not-found]
+
+URL = "redis://localhost:1"
+
+
+class Order(pydantic.BaseModel):
+    id: int
+    sku: str
+
+
+class Shop:
+    def take(self, data: Any) -> None: ...
+
+    @classmethod
+    def of_class(cls, data: Any) -> None: ...
+
+
+@pytest.fixture
+def app() -> App:
+    return App(URL)
+
+
+def refused(app: App, handler: Any, text: str, **options: Any) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        app.on("orders", **options)(handler)
+    assert app._router.handlers == []
+
+
+class TestHandlers:
+    def test_one_with_yield_would_never_run(self, app: App) -> None:
+        def numbers(data: Any) -> Iterator[int]:
+            yield 1
+
+        async def later(data: Any) -> AsyncIterator[int]:
+            yield 1
+
+        class Called:
+            def __call__(self, data: Any) -> Iterator[int]:
+                yield 1
+
+        for handler in (numbers, later, functools.partial(numbers), Called(), Called().__call__):
+            refused(app, handler, "has `yield`: return a list, or publish each item")
+        with pytest.raises(ConfigurationError, match="yield"):
+            app.on_gap(numbers)
+
+    def test_one_of_a_class_body_has_nobody_to_be_called_with(self, app: App) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"register the bound method.*app\.on\('of'\)\(Own\(\)\.of\)"
+        ):
+
+            class Own:
+                @app.on("orders")
+                def of(self, data: Any) -> None: ...
+
+        refused(app, Shop.take, "no self to call it with")
+        for handler in (Shop().take, Shop.of_class, functools.partial(Shop.take, Shop())):
+            Binding(handler)
+
+        def plain(self: Any) -> Any:  # a strange name, and no class around it
+            return self
+
+        assert Binding(plain).call(Message("orders", 1)) == 1
+
+    @pytest.mark.parametrize("text", ["OnlyForCheckers", "NoSuchType", "list[NoSuchType]", "no type"])
+    def test_an_annotation_that_cannot_be_found_is_told(
+        self, app: App, caplog: pytest.LogCaptureFixture, text: str
+    ) -> None:
+        def take(order: Any, channel: Any, **rest: Any) -> None: ...
+
+        take.__annotations__ = dict.fromkeys(("order", "channel", "rest"), text)
+        app.on("orders")(take)
+        [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert "take: the annotation" in line
+        assert repr(text) in line
+        assert "'order'" in line
+        assert "define it at module level" in line
+
+    def test_a_local_class_is_told_too(self, app: App, caplog: pytest.LogCaptureFixture) -> None:
+        class Local(pydantic.BaseModel):
+            id: int
+
+        @app.on("orders")
+        def take(order: Local, other: OnlyForCheckers) -> None: ...
+
+        assert [name in caplog.text for name in ("'Local'", "'OnlyForCheckers'")] == [True, True]
+
+    def test_options_that_contradict_each_other(self, app: App) -> None:
+        refused(
+            app, lambda data: data, "every_worker=True is for live events", every_worker=True, events=False
+        )
+
+    def test_a_list_of_channels(self, app: App) -> None:
+        with pytest.raises(ConfigurationError, match=r"not in a list: write \*channels"):
+            app.on(["a", "b"])(print)  # type: ignore[arg-type]
+
+    def test_the_same_function_twice(self, app: App, caplog: pytest.LogCaptureFixture) -> None:
+        shop = Shop()
+        app.on("orders", "a:*", events=False, requests=True)(shop.take)
+        app.on("orders", requests=False)(shop.take)
+        assert caplog.text == ""
+        app.on("orders", "b")(shop.take)
+        assert (
+            "Shop.take is registered twice on 'orders': it gets each of their live events twice"
+            in caplog.text
+        )
+        caplog.clear()
+        app.on("a:*", events=False, requests=True)(shop.take)
+        assert caplog.messages == ["handler Shop.take is registered twice on 'a:*'"]
+        caplog.clear()
+        assert set(app._router.responders()) == {"orders", "a:*", "b"}
+        assert caplog.text == ""
+
+    def test_a_message_handler_of_other_parameters(self) -> None:
+        for handler in (lambda data: data, lambda: None, lambda a, b, c: None):
+            with pytest.raises(ConfigurationError, match=r"message_handler\(channel, data\)"):
+                RedisToolkit(["news"], handler, url=URL)  # type: ignore[arg-type]
+
+        def numbers(channel: str, data: Any) -> Iterator[int]:
+            yield 1
+
+        with pytest.raises(ConfigurationError, match="yield"):
+            RedisToolkit(["news"], numbers, url=URL)
+
+
+class TestPayloads:
+    def test_keyword_fields_for_one_model(self) -> None:
+        def take(order: Order) -> int:
+            return order.id
+
+        message = Message("orders", {"id": 1, "sku": "x"})
+        assert Binding(take).call(message) == 1
+        with pytest.raises(
+            PayloadMismatch, match="fields id, sku came as keywords, which are spread by name"
+        ):
+            Binding(take).call(message, spread=True)
+        with pytest.raises(PayloadMismatch, match=r"send one payload, request\('orders', \{\.\.\.\}\)"):
+            Binding(take).call(message, spread=True)
+        with pytest.raises(PayloadMismatch) as caught:
+            Binding(lambda a, b: None).call(Message("orders", {"a": 1}), spread=True)
+        assert "keywords" not in str(caught.value)
+
+    @pytest.mark.parametrize("codec", [JSONCodec(), MsgpackCodec()])
+    def test_what_was_not_awaited_or_listed(self, codec: Any) -> None:
+        async def later() -> int:
+            return 1
+
+        waiting = later()
+        for value in (waiting, {"a": [waiting]}):
+            with pytest.raises(EncodeError, match=r"type coroutine was not awaited.*`return await \.\.\.`"):
+                codec.encode(value)
+        waiting.close()
+        with pytest.raises(EncodeError, match="type generator has no form on the wire: make a list of it"):
+            codec.encode(number for number in [1])
+        with pytest.raises(EncodeError, match="type object has no form on the wire: turn it into a dict"):
+            codec.encode(object())
+
+    @pytest.mark.parametrize("one", ["abc", b"abc", {"a": 1}, 5, None, Order(id=1, sku="x")])
+    def test_one_payload_where_many_are_meant(self, app: App, one: Any) -> None:
+        for call in (app.publish_many, app.request_many):
+            with pytest.raises(ConfigurationError, match=rf"not as {type(one).__name__}: .*\[payload\]"):
+                call("x", one)
+        for acall in (app.apublish_many, app.arequest_many):
+            with pytest.raises(ConfigurationError, match=r"write \[payload\]"):
+                asyncio.run(acall("x", one))
+
+
+class TestApps:
+    @pytest.mark.parametrize("url", [6379, b"redis://:s3cr3t@localhost", ("localhost", 6379)])
+    def test_a_url_that_is_no_text(self, url: Any) -> None:
+        with pytest.raises(ConfigurationError, match=rf"redis://localhost:6379/0, not {type(url).__name__}$"):
+            App(url)
+
+    def test_an_option_of_a_url_that_does_not_exist(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"there is no option 'foo'$"):
+            App("redis://localhost?foo=1")
+
+    def test_a_socket_that_is_named_from_here(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"has to be absolute, such as unix:///.*/tmp/sock$"):
+            App("unix://tmp/sock")
+        with pytest.raises(ConfigurationError, match="has to be absolute") as caught:
+            App("unix://ann:s3cr3t@tmp/sock?db=1")
+        assert "s3cr3t" not in str(caught.value)
+        for url in ("unix:///tmp/sock", "unix://ann:s3cr3t@/tmp/sock?db=1", "unix://ann@/tmp/sock"):
+            App(url)
+
+    def test_an_option_that_is_misspelt(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"no option concurency: did you mean concurrency\?"):
+            App(URL, concurency=3)  # type: ignore[call-arg]
+        with pytest.raises(ConfigurationError, match="no option xyz: see Settings"):
+            App(URL, xyz=3)  # type: ignore[call-arg]
+
+    def test_what_was_not_awaited_is_named_by_the_app(self, app: App) -> None:
+        waiting: Any = app.arequest("x")
+        assert waiting.__qualname__ == "App.arequest"
+        waiting.close()
+
+    def test_a_blocking_start_is_warned_of_where_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("redis_toolkit._core.loops._warned", False)
+        app = App(URL, connect_timeout=0.05, command_timeout=0.1)
+        app.on("x")(lambda data: data)
+
+        async def main() -> int:
+            line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+            with pytest.raises(ConnectionError), app:
+                pass
+            return line
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            line = asyncio.run(main())
+        [one] = said
+        assert (one.filename, one.lineno) == (__file__, line)
