@@ -100,7 +100,7 @@ FIT: list[Any] = [
     {str(number): number for number in range(300)},
     [[]] * 99_999,
     [{"a": []}] * 49_999,
-    ["[" * 150_000, "\\\"{[" * 60_000, "{}[]" * 30_000, b"\x90\x80\xcb\x7f".decode("latin-1") * 60_000],
+    ["[" * 150_000, '\\"{[' * 60_000, "{}[]" * 30_000, b"\x90\x80\xcb\x7f".decode("latin-1") * 60_000],
     [[0.5]] * 99_998 + [0xCB7F],  # in msgpack it looks like a float that is not finite
     [{"at": "12:30:00", "url": "http://x:1/", "uuid": "a3e123b4e000"}] * 60,
 ]

@@ -67,7 +67,7 @@ def key_in_doubt(marks: str) -> bool:
 
 
 def has_too_many_parts(body: bytes) -> bool:
-    """Return whether a text has more than `MAX_PARTS` lists and maps; a wrong answer only if it is no JSON."""
+    """Return whether a text has more than `MAX_PARTS` lists and maps, if it is valid JSON."""
     if body.count(b"[") + body.count(b"{") <= MAX_PARTS:
         return False
     bare = _bare(body)
