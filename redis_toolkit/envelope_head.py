@@ -23,7 +23,7 @@ def head_of(body: bytes) -> dict[str, object]:
     start = body[:LOOKED_AT]
     try:
         return _msgpack_head(start) if start[:1] >= b"\x80" else _json_head(start)
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except (ValueError, TypeError, MemoryError, RecursionError):
         return {}
 
 
@@ -38,7 +38,7 @@ def _json_head(start: bytes) -> dict[str, object]:
 
 def _msgpack_head(start: bytes) -> dict[str, object]:
     fields: dict[str, object] = {}
-    reader = msgpack.Unpacker(None)
+    reader = msgpack.Unpacker(None, max_buffer_size=LOOKED_AT)  # room is made for what a list claims to have
     reader.feed(start)
     try:
         for _ in range(min(reader.read_map_header(), _MOST_FIELDS)):
@@ -46,6 +46,6 @@ def _msgpack_head(start: bytes) -> dict[str, object]:
             if name == "data":
                 break
             fields[str(name)] = reader.unpack()
-    except msgpack.OutOfData:
-        pass  # the rest of the message is further on
+    except (ValueError, TypeError, MemoryError, RecursionError, msgpack.UnpackException):
+        pass  # the rest of the message is further on, or no msgpack
     return fields

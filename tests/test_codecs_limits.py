@@ -70,6 +70,9 @@ UNFIT: list[tuple[Any, str]] = [
     ({"\udfff": 1}, r"^data: .*surrogates"),
     (nested(DEEPEST + 1), r"nested more than 100 deep"),
     (nested(100_000), r"nested more than 100 deep"),
+    ([[]] * 100_000, r"^data: more than 100,000 lists and maps"),
+    ([{"a": ()}] * 50_000, r"^data: more than 100,000 lists and maps"),
+    ([Holder([])] * 50_000, r"^data: more than 100,000 lists and maps"),
     (circle(), r"nested more than 100 deep, or holds itself"),
     ([msgpack.Timestamp(1)], r"^data\[0\]: a value of type Timestamp"),
 ]
@@ -95,6 +98,10 @@ FIT: list[Any] = [
     "\ud83d".encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
     nested(DEEPEST),
     {str(number): number for number in range(300)},
+    [[]] * 99_999,
+    [{"a": []}] * 49_999,
+    ["[" * 150_000, '\\"{[' * 60_000, "{}[]" * 30_000, b"\x90\x80\xcb\x7f".decode("latin-1") * 60_000],
+    [[0.5]] * 99_998 + [0xCB7F],  # in msgpack it looks like a float that is not finite
     [{"at": "12:30:00", "url": "http://x:1/", "uuid": "a3e123b4e000"}] * 60,
 ]
 
@@ -203,7 +210,8 @@ NOT_JSON: list[tuple[bytes, str]] = [
     (b'{"a":' * 101 + b"1" + b"}" * 101, "100 deep"),
     (b'["]",' * 101 + b"1" + b"]" * 101, "100 deep"),
     (b"[" * 100_000 + b"]" * 100_000, "nested"),
-    (b"[" * 1_000_000, "nested"),
+    (b"[" * 1_000_000, "100,000 lists and maps"),
+    (b"[" + b"[],{}," * 50_000 + b"1]", "100,000 lists and maps"),
     (b'{"a":' * 100_000, "nested"),
 ]
 
@@ -235,6 +243,9 @@ NOT_MSGPACK: list[bytes] = [
     b"\x81\xa1a" * 101 + b"\x90",
     b"\x91" * 100_000 + b"\x90",
     b"\x91" * 1_000_000,
+    b"\xdd\x00\x01\x86\xa0" + b"\x90" * 100_000,  # too many lists, though none is long
+    b"\xdd\x00\x01\x86\xa0" + b"\x80" * 100_000,
+    b"\xdd\x00\x00\xc3\x50" + b"\x81\xa1a\x90" * 50_000,
     b"\xdd\xff\xff\xff\xff",  # lengths that lie
     b"\xdf\xff\xff\xff\xff",
     b"\xdb\xff\xff\xff\xffabc",

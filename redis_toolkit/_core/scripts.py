@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-__all__ = ["PATTERNS", "REQUEST", "SERVE", "WITHDRAW", "Script"]
+__all__ = ["PATTERNS", "REFUSE", "REQUEST", "SERVE", "WITHDRAW", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ def _load(name: str) -> Script:
 
 
 REQUEST = _load("request")
+REFUSE = _load("refuse")
 SERVE = _load("serve")
 WITHDRAW = _load("withdraw")
 PATTERNS = _load("patterns")

@@ -19,12 +19,14 @@ from redis_toolkit.codecs.json_text import (
     DEEP,
     EXPONENT,
     LONG,
+    MANY,
+    has_too_many_parts,
     key_in_doubt,
     long_number_in_doubt,
     marks_of,
     structure,
 )
-from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, plain, reason, refuse_unfit
+from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
 from redis_toolkit.errors import DecodeError, EncodeError
 
@@ -47,7 +49,7 @@ class JSONCodec:
 
     Raises:
         EncodeError: a type outside the table, a key that is no text, NaN or infinity, a whole number
-            beyond 64 bits, more than 100 levels.
+            beyond 64 bits, more than 100 levels, more than 100,000 lists and maps.
         DecodeError: anything that is not one JSON value in UTF-8 within the same limits, or has a key
             twice in one object.
 
@@ -65,6 +67,7 @@ class JSONCodec:
         )
         self._write = _c_encoder(encoder) or encoder.encode
         self._plain = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._keys = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_checked_object)
         self._close = json.JSONDecoder(
             parse_constant=_refuse_constant,
             parse_int=_checked_int,
@@ -85,6 +88,7 @@ class JSONCodec:
             key_in_doubt(marks)
             or (LONG in marks and long_number_in_doubt(marks))
             or (len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH)
+            or (len(body) > MANY and has_too_many_parts(body))
         ):
             refuse_unfit(value)
         return body
@@ -102,6 +106,8 @@ class JSONCodec:
         )
 
     def _decode(self, body: bytes) -> Any:
+        if len(body) > MANY and has_too_many_parts(body):
+            raise ValueError(TOO_MANY)
         text, marks = body.decode("utf-8"), marks_of(body)
         keys = marks.count('":')
         if EXPONENT in marks or (LONG in marks and long_number_in_doubt(marks)):
@@ -109,11 +115,11 @@ class JSONCodec:
         elif keys <= _FEW_KEYS:
             value = _read(self._plain, text)
             if keys and not _has_keys(value, keys):
-                value = _read(self._close, text)
+                value = _read(self._keys, text)
         else:
             value, found = self._count(text)
             if found != structure(body)[0]:
-                value = _read(self._close, text)
+                value = _read(self._keys, text)
         if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
         if b"\\" in body and "\\u" in text:

@@ -14,9 +14,19 @@ import re
 from array import array
 from itertools import accumulate
 
-from redis_toolkit.codecs.payload import MAX_DEPTH
+from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_PARTS
 
-__all__ = ["DEEP", "EXPONENT", "LONG", "key_in_doubt", "long_number_in_doubt", "marks_of", "structure"]
+__all__ = [
+    "DEEP",
+    "EXPONENT",
+    "LONG",
+    "MANY",
+    "has_too_many_parts",
+    "key_in_doubt",
+    "long_number_in_doubt",
+    "marks_of",
+    "structure",
+]
 
 LONG = "0" * 19
 """In the marks of a text without it, all whole numbers fit into 64 bits."""
@@ -24,6 +34,8 @@ EXPONENT = "0e000"
 """In the marks of a text without it, all floats are finite."""
 DEEP = 2 * MAX_DEPTH
 """Bytes up to which a text cannot be nested more than `MAX_DEPTH` deep."""
+MANY = 2 * MAX_PARTS
+"""Bytes up to which a text cannot have more than `MAX_PARTS` lists and maps."""
 
 _MARKS = bytes.maketrans(b"123456789E{", b"000000000e[")
 _SPACE = b"+ \t\r\n"
@@ -54,8 +66,22 @@ def key_in_doubt(marks: str) -> bool:
     )
 
 
+def has_too_many_parts(body: bytes) -> bool:
+    """Return whether a text has more than `MAX_PARTS` lists and maps, if it is valid JSON."""
+    if body.count(b"[") + body.count(b"{") <= MAX_PARTS:
+        return False
+    bare = _bare(body)
+    return bare.count(b"[") + bare.count(b"{") > MAX_PARTS
+
+
 def structure(body: bytes) -> tuple[int, int]:
     """Return the number of keys and the depth (at most ``MAX_DEPTH + 1``) of a text that is valid JSON."""
+    bare = _bare(body)
+    return bare.count(b":"), _depth(bare.translate(_SQUARE, b":"))
+
+
+def _bare(body: bytes) -> bytes:
+    """Return the brackets and colons of a text that are not inside its strings."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     quoted = body.translate(None, _STRUCTURE)
@@ -64,7 +90,7 @@ def structure(body: bytes) -> tuple[int, int]:
     bare = quoted.replace(b'""', b"")
     if b'"' in bare:
         bare = b"".join(quoted.split(b'"')[::2])
-    return bare.count(b":"), _depth(bare.translate(_SQUARE, b":"))
+    return bare
 
 
 def _depth(brackets: bytes) -> int:

@@ -10,11 +10,13 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from math import isfinite
 from typing import Any, NoReturn
 
 import msgpack
 
-from redis_toolkit.codecs.payload import MAX_DEPTH, plain, reason, refuse_unfit
+from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_PARTS, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
 from redis_toolkit.errors import DecodeError, EncodeError
 
@@ -32,7 +34,7 @@ class MsgpackCodec:
 
     Raises:
         EncodeError: a type outside the table, a key that is no text, NaN or infinity, a whole number
-            beyond 64 bits, more than 100 levels.
+            beyond 64 bits, more than 100 levels, more than 100,000 lists and maps.
         DecodeError: anything that is not exactly one msgpack value within the same limits, an
             extension type, or a key twice in one map.
 
@@ -70,14 +72,13 @@ def _decode(body: bytes) -> Any:
         walker = msgpack.Unpacker(None, max_buffer_size=len(body))
         walker.feed(body)
         walker.skip()
-    value = msgpack.unpackb(body, ext_hook=_refuse_extension, object_pairs_hook=_checked_map)
     marks = body.decode("latin-1")
-    if _odd(marks):
-        try:
-            refuse_unfit(value)
-        except EncodeError as error:
-            raise ValueError(str(error)) from None
-    elif _deep(body):
+    openings = _openings(body)
+    if openings > MAX_PARTS or _odd(marks):
+        value = _Watch().read(body)
+    else:
+        value = msgpack.unpackb(body, ext_hook=_refuse_extension, object_pairs_hook=_checked_map)
+    if openings > MAX_DEPTH:
         _refuse_depth(value)
     return value
 
@@ -85,12 +86,17 @@ def _decode(body: bytes) -> Any:
 def _is_fit(packed: bytes) -> bool:
     """Return whether a body of ours is sure to keep the rules."""
     marks = packed.decode("latin-1")
-    if _odd(marks):
-        return False
-    binary = "\xc4" in marks or "\xc5" in marks or "\xc6" in marks
-    hook = _checked_map if binary else None  # the C reader takes binary keys too
-    value = msgpack.unpackb(packed, ext_hook=_refuse_extension, object_pairs_hook=hook)
-    if _deep(packed):
+    openings = _openings(packed)
+    if openings > MAX_PARTS or _odd(marks):
+        try:
+            value = _Watch().read(packed)
+        except ValueError:
+            return False
+    else:
+        binary = "\xc4" in marks or "\xc5" in marks or "\xc6" in marks
+        hook = _checked_map if binary else None  # the C reader takes binary keys too
+        value = msgpack.unpackb(packed, ext_hook=_refuse_extension, object_pairs_hook=hook)
+    if openings > MAX_DEPTH:
         _refuse_depth(value)
     return True
 
@@ -108,9 +114,45 @@ def _odd(marks: str) -> bool:
     )
 
 
-def _deep(body: bytes) -> bool:
-    """Return whether it may be nested more than `MAX_DEPTH` deep."""
-    return len(body) > MAX_DEPTH and len(body.translate(None, _NOT_OPENING)) > MAX_DEPTH
+def _openings(body: bytes) -> int:
+    """Return how many lists and maps there are at most; 0 when there are too few bytes for many."""
+    return len(body.translate(None, _NOT_OPENING)) if len(body) > MAX_DEPTH else 0
+
+
+class _Watch:
+    """Reads a body that may have what is refused: times, floats that are not finite, too many lists."""
+
+    def __init__(self) -> None:
+        self._parts = 0
+
+    def read(self, body: bytes) -> Any:
+        value = msgpack.unpackb(
+            body, ext_hook=_refuse_extension, object_pairs_hook=self._map, list_hook=self._list
+        )
+        if type(value) is float or type(value) is msgpack.Timestamp:
+            self._look((value,))
+        return value
+
+    def _map(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = _checked_map(pairs)
+        self._look(found.values())
+        return found
+
+    def _list(self, items: list[Any]) -> list[Any]:
+        self._look(items)
+        return items
+
+    def _look(self, items: Collection[Any]) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise ValueError(TOO_MANY)
+        if not items:
+            return
+        kinds = set(map(type, items))
+        if msgpack.Timestamp in kinds:
+            _refuse_extension(-1, b"")
+        if float in kinds and not all(isfinite(item) for item in items if type(item) is float):
+            raise ValueError("a float that is not finite")
 
 
 def _refuse_depth(value: Any) -> None:

@@ -16,8 +16,8 @@ import math
 from typing import Any
 
 from redis_toolkit.codecs.json_codec import TOO_DEEP, JSONCodec, plain_json
-from redis_toolkit.codecs.json_text import DEEP, structure
-from redis_toolkit.codecs.payload import MAX_DEPTH
+from redis_toolkit.codecs.json_text import DEEP, MANY, has_too_many_parts, structure
+from redis_toolkit.codecs.payload import MAX_DEPTH, TOO_MANY
 from redis_toolkit.errors import ConfigurationError, DecodeError
 
 __all__ = ["OrjsonCodec"]
@@ -63,10 +63,14 @@ class OrjsonCodec(JSONCodec):
             return super().encode(value)
         if _may_be_deep(body) and structure(body)[1] > MAX_DEPTH:
             return super().encode(value)
+        if len(body) > MANY and has_too_many_parts(body):
+            return super().encode(value)
         return body
 
     def decode(self, body: bytes) -> Any:
         """Return the value of a JSON text."""
+        if len(body) > MANY and has_too_many_parts(body):
+            raise self._refused(body, ValueError(TOO_MANY))
         try:
             value = self._loads(body)
             if self._dump(value) != body:

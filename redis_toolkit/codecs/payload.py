@@ -3,7 +3,8 @@
 Rules, the same for every codec that writes shapes (JSON, orjson, msgpack):
 
 - Keys of a dict are text. Whole numbers fit into 64 bits: -2**63 to 2**64 - 1. Floats are finite.
-  Text has a UTF-8 form. Nothing is nested more than `MAX_DEPTH` deep, an envelope included.
+  Text has a UTF-8 form. Nothing is nested more than `MAX_DEPTH` deep, and there are at most `MAX_PARTS`
+  lists and maps in all, an envelope included: empty ones cost a reader most time and memory for each byte.
 - `plain` gives what an encoder does not know a form that it does.
 - `refuse_unfit` finds what breaks a rule and says where it is. It is slow, and asked only when an
   encoder failed or something cheap says that a rule may be broken; it is the judge then.
@@ -22,10 +23,22 @@ from typing import Any
 
 from redis_toolkit.errors import EncodeError
 
-__all__ = ["MAX_DEPTH", "MAX_INT", "MIN_INT", "UNKNOWN_TYPE", "plain", "reason", "refuse_unfit"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_INT",
+    "MAX_PARTS",
+    "MIN_INT",
+    "TOO_MANY",
+    "UNKNOWN_TYPE",
+    "plain",
+    "reason",
+    "refuse_unfit",
+]
 
 MAX_DEPTH = 100
+MAX_PARTS = 100_000
 MIN_INT, MAX_INT = -(2**63), 2**64 - 1
+TOO_MANY = f"more than {MAX_PARTS:,} lists and maps: send it in several messages, or some of it as text"
 UNKNOWN_TYPE = "a value of type {} has no form on the wire: turn it into a dict or text"
 _SHOWN_STEPS = 12
 _Place = tuple[Any, str]
@@ -68,14 +81,19 @@ def reason(error: BaseException) -> str:
 def refuse_unfit(value: Any) -> None:
     """Raise an `EncodeError` that names the first thing in a payload that may not travel, if there is one."""
     waiting: list[tuple[Any, Any, int]] = [(value, None, 1)]
+    parts = 0
     while waiting:
         item, place, depth = waiting.pop()
         try:
             inside = list(_inside(item))
         except Exception as error:  # a payload's own code runs here: properties, model_dump()
             raise EncodeError(f"{_shown(place)}: {reason(error)}") from error
-        if depth > MAX_DEPTH and (inside or isinstance(item, dict | list | tuple | set | frozenset)):
+        is_part = isinstance(item, dict | list | tuple | set | frozenset)
+        parts += is_part
+        if depth > MAX_DEPTH and (inside or is_part):
             raise EncodeError(f"{_shown(place)}: it is nested more than {MAX_DEPTH} deep, or holds itself")
+        if parts > MAX_PARTS:
+            raise EncodeError(f"data: {TOO_MANY}")
         waiting += [
             (child, place if step is None else (place, step), depth + (step is not None))
             for step, child in reversed(inside)

@@ -35,6 +35,8 @@ QUICK = 0.001
 """Seconds up to which one request counts as quick work."""
 OVERHEAD = 0.00002
 """Seconds that a request takes at least, besides its handler."""
+SAID_SECONDS = 60.0
+"""Seconds for which the same trouble with a list is not said again."""
 Delivery = tuple[str, bytes]
 """Where a reply goes, and its body."""
 
@@ -63,6 +65,7 @@ class Answerer:
         self._clock = clock
         self._counters = counters
         self._send_tracebacks = send_tracebacks
+        self._said, self._said_at = "", 0.0
 
     def price(self) -> float | None:
         """Return the seconds that one more request of quick work takes in all; None when it is not quick."""
@@ -117,8 +120,16 @@ class Answerer:
 
     def set_aside(self, why: Exception) -> None:
         """Log that the list of these requests cannot be read; it is tried once a second from now on."""
-        logger.warning(
-            "requests on %r wait: the list %r is not usable: %s", self.name, keys.requests(self.name), why
+        now, text = time.monotonic(), str(why)
+        again = text == self._said and now < self._said_at + SAID_SECONDS
+        if not again:
+            self._said, self._said_at = text, now
+        logger.log(
+            logging.DEBUG if again else logging.WARNING,
+            "requests on %r wait: the list %r is not usable: %s",
+            self.name,
+            keys.requests(self.name),
+            why,
         )
 
     def _read(self, item: bytes) -> IncomingRequest | Delivery | None:

@@ -32,6 +32,7 @@ from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.kept_link import KeptLink
 from redis_toolkit.worker.trouble import Trouble
+from redis_toolkit.worker.undelivered import instead_of
 
 __all__ = ["RequestLoop"]
 
@@ -236,7 +237,7 @@ class RequestLoop:
             self._begin(self._answerers[number], body)
         if self._claims.refused or self._claims.failure:
             self._refused()
-        elif complete:
+        elif complete and not self._claims.examining:
             self._trouble.over()
         if self._drains and self._draining is not None:
             self._draining -= len(claimed)
@@ -344,6 +345,7 @@ class RequestLoop:
             if failure.fate is Fate.REFUSED:
                 self._owed -= len(bodies)
                 self._undelivered(len(bodies), str(failure))
+                self._tell(push, reply)
                 return
             reply = failure  # it does not serve now: a replica, say, or one that loads its data
         if isinstance(reply, Failed):
@@ -357,6 +359,20 @@ class RequestLoop:
         if count:
             self._counters.add("undelivered", count)
             logger.warning("%d replies were not delivered: %s", count, why)
+
+    def _tell(self, push: Any, why: Exception) -> None:
+        """Say to callers that their replies were refused; stopping waits for that, too."""
+        link = self._reply_link.link
+        if link is None:
+            return
+        for command in instead_of(push, why):
+            self._owed += 1
+            link.send([command], [self._told])
+
+    def _told(self, outcome: Any) -> None:
+        self._owed -= 1
+        if isinstance(outcome, Exception):
+            logger.warning("callers could not be told of it: %s", outcome)
 
     def _log(self, failure: Failed) -> None:
         if not self._ended:

@@ -34,6 +34,7 @@ from redis_toolkit._core.recovery import Failed, Fate, pause, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
+from redis_toolkit.worker.aside import Aside
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.trouble import Trouble
@@ -93,6 +94,7 @@ class RequestThreads:
         self._connections = connections
         self._settings = settings
         self._counters = counters
+        self._aside = Aside(connections, counters)
         self._trouble = Trouble("claiming requests is interrupted", "requests are claimed again")
         self._turn = threading.Condition()
         self._leader: _Worker | None = None
@@ -208,7 +210,7 @@ class RequestThreads:
             self._exchange(me, me.link, this, block)
         if self._claims.refused or self._claims.failure:
             self._refused(me)
-        else:
+        elif not self._claims.examining:
             self._trouble.over()
         if this.pause and not draining:
             self._stopping.wait(this.pause)
@@ -224,14 +226,16 @@ class RequestThreads:
         # Two short answers to each push come at once, and nothing hangs on them: they need not wake anybody.
         few = len(pairs) * 2 * SHORTEST_ANSWER if this is not None and this.replies else 0
         deadline = time.monotonic() + block + READ_TIMEOUT
+        refused: list[tuple[Command, Exception]] = []
         for push, _ in pairs:
             pushed, _ = link.read_by(deadline, few), link.read_by(deadline)
             few = 0
             if isinstance(pushed, Exception):
-                self._counters.add("undelivered", len(push) - 2)
-                logger.warning("%d replies were refused by the server: %s", len(push) - 2, pushed)
+                refused.append((push, pushed))
         with self._turn:
             del me.replies[: len(replies)]
+        if refused:  # told on another connection: on this one it would wait behind the claim
+            self._aside.refused(refused)
         if this is not None:
             self._read_claims(me, link, this, block)
 
@@ -346,10 +350,7 @@ class RequestThreads:
         if leader is None or leader.link is None or leader.link_id is None or leader.busy_since is not None:
             return
         try:
-            deadline = time.monotonic() + 1.0
-            link = self._connections.acquire(deadline)
-            link.call([("CLIENT", "UNBLOCK", leader.link_id)], deadline)
-            self._connections.release(link)
+            self._aside.call([("CLIENT", "UNBLOCK", leader.link_id)], 1.0)
         except Failed as failure:
             logger.debug("a blocking claim ends with its slice: %s", failure)
 
@@ -383,18 +384,11 @@ class RequestThreads:
             ready, leader.replies = leader.replies, []
             self._turn.notify()
         if ready:
-            self._send_for(ready)
-
-    def _send_for(self, replies: list[Delivery]) -> None:
-        """Send the replies of a deposed leader, which is still busy, on a pooled connection."""
-        try:
-            deadline = time.monotonic() + READ_TIMEOUT
-            link = self._connections.acquire(deadline)
-            link.call([command for pair in serving.push_replies(replies) for command in pair], deadline)
-            self._connections.release(link)
-        except Failed as failure:
-            self._counters.add("undelivered", len(replies))
-            self._log(failure)
+            try:
+                self._aside.send(ready)
+            except Failed as failure:
+                self._counters.add("undelivered", len(ready))
+                self._log(failure)
 
     def _log(self, failure: Failed) -> None:
         if not self._stopping.is_set():

@@ -6,6 +6,7 @@ times as long if it were broken.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -67,6 +68,47 @@ def test_a_handshake_that_drips_ends_by_the_deadline(dripping: Dripping, make_ap
     with pytest.raises((RequestTimeout, ServerUnreachable)):
         caller.request("slow", "x", timeout=TIMEOUT)
     assert time.monotonic() - started < TIMEOUT + LATE
+
+
+class DrippingTLS(Scripted):
+    """Begins a record of the TLS handshake that never ends; ``rediss://``."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+        self.url = self.url.replace("redis://", "rediss://")
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                for byte in b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03" + bytes(DRIPS):
+                    client.sendall(bytes([byte]))
+                    time.sleep(DRIP)
+            except OSError:
+                return
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("kind", ["request", "publish"])
+def test_a_tls_handshake_that_drips_ends_by_the_deadline(make_app: MakeApp, awaited: bool, kind: str) -> None:
+    dripping = DrippingTLS()
+    # A request has its own timeout; a publish ends with the connect timeout, tried again until the other.
+    caller = make_app(
+        dripping.url, command_timeout=TIMEOUT, connect_timeout=TIMEOUT if kind == "publish" else 60
+    )
+    how = {"timeout": TIMEOUT} if kind == "request" else {}
+
+    def call() -> None:
+        made = getattr(caller, f"a{kind}" if awaited else kind)("slow", "x", **how)
+        if awaited:
+            asyncio.run(made)
+
+    started = time.monotonic()
+    try:
+        with pytest.raises((RequestTimeout, ServerUnreachable)):
+            call()
+        assert time.monotonic() - started < TIMEOUT + LATE
+    finally:
+        dripping.close()
 
 
 def test_a_request_whose_reply_drips_ends_by_its_deadline(dripping: Dripping, make_app: MakeApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,64 @@ def test_a_heartbeat_that_is_refused_says_so_once(
     lines = [line for line in caplog.messages if "heartbeat failed" in line and "refused" in line]
     assert len(lines) == 1
     assert app.request("echo", 1, timeout=60) == 1
+
+
+REVOKED = [
+    ("-blpop", "(?i)blpop", False),
+    ("-lpop", "(?i)lpop", True),
+    ("resetkeys ~rt:c:{other}:* ~rt:i:* ~rt:c:{echo}:reply:*", r"rt:c:\{echo\}:requests", True),
+]
+"""What is taken from a worker, what its log names then, and whether other channels are still served."""
+
+
+@pytest.mark.parametrize(("rules", "named", "others"), REVOKED, ids=[rules for rules, _, _ in REVOKED])
+def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
+    user: Callable[..., str],
+    make_app: MakeApp,
+    server: Server,
+    quickly: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: str,
+    named: str,
+    others: bool,
+) -> None:
+    for place in ("claiming.RETRY", "threads.REFUSED_SECONDS", "loop.REFUSED_SECONDS"):
+        monkeypatch.setattr(f"redis_toolkit.worker.{place}", 0.1)
+    app, caller = make_app(user("bob", CALLER), **quickly), make_app(server.url, **quickly)
+    app.on("echo", events=False)(lambda data: data)
+    app.on("other", events=False)(lambda data: data)
+    heard: list[Any] = []
+    app.on("news", requests=False)(heard.append)
+    app.start()
+    assert caller.request_many("echo", range(20), timeout=60) == list(range(20))
+    server.execute("ACL", "SETUSER", "bob", *rules.split())
+
+    def complaints() -> list[str]:
+        return [line for line in caplog.messages if re.search(named, line) and "NOPERM" in line.upper()]
+
+    asked: list[Any] = []
+    asking = threading.Thread(target=lambda: asked.append(caller.request("echo", "waits", timeout=60)))
+    asking.start()
+    try:
+        eventually(complaints, what="a line that names it")
+        assert caller.publish("news", 1) == 1
+        eventually(lambda: heard == [1], what="the event")
+        if others:
+            assert caller.request_many("other", range(3), timeout=60) == list(range(3))
+        if rules == "-blpop":
+            client = server.client()
+            before = refusals(client)
+            eventually(lambda: refusals(client) > before + 1, what="more tries")
+    finally:
+        server.execute("ACL", "SETUSER", "bob", "~*", "+@all")
+        asking.join(60)
+    assert asked == ["waits"]  # what waited meanwhile is answered
+    assert caller.request_many("echo", range(20), timeout=60) == list(range(20))
+    assert caller.request_many("other", range(20), timeout=60) == list(range(20))
+    lines = complaints()
+    assert len(lines) == len(set(lines)) <= 2  # each channel once
+
+
+def refusals(client: Any) -> int:
+    return int(client.info("commandstats")["cmdstat_blpop"]["rejected_calls"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.tls import Certificates, TLSFront
 from tests.kit.waiting import eventually
+from tests.worker.programs import PID, Programs, both_answer, nothing_is_left
 
 BIG = "x" * 700_000  # more than a socket's buffers and a TLS record
 
@@ -76,6 +77,41 @@ class TestWorks:
             app.start()
             assert app.request("echo", "y" * 5000, timeout=60) == "y" * 5000
             app.stop()
+
+
+def test_worker_processes(
+    own_server: Server, front: TLSFront, certificates: Certificates, make_app: MakeApp, tmp_path: Path
+) -> None:
+    caller = make_app(front.url(certificates))
+    with ExitStack() as stack:
+        programs = Programs(own_server, tmp_path, stack)
+        program = programs.serving(PID, HEARING, "app.run(workers=2)\n", url=front.url(certificates))
+        assert both_answer(caller) == set(program.children())
+        assert caller.publish("news", 1) == 1  # one of the two listens
+        programs.history.wait_for(len, event="heard")
+        front.cut()
+        eventually(lambda: answers(caller, "pid"), what="workers again")
+        assert both_answer(caller) == set(program.children())
+        eventually(lambda: caller.publish("news", 2) == 1, what="the subscription again")
+        heard = programs.history.wait_for(lambda seen: len(seen) == 2, event="heard")
+        assert [entry["data"] for entry in heard] == [1, 2]
+        program.terminate()
+        assert program.wait() == 0, program.output
+    nothing_is_left(own_server, [], "pid", "news")
+
+
+HEARING = """
+@app.on("news", requests=False)
+async def news(data):
+    history.write("heard", data=data)
+"""
+
+
+def answers(caller: App, channel: str) -> bool:
+    try:
+        return bool(caller.request(channel, timeout=5))
+    except (ConnectionError, TimeoutError):
+        return False
 
 
 def test_a_pooled_connection_is_used_again(front: TLSFront, certificates: Certificates) -> None:

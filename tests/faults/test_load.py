@@ -1,11 +1,8 @@
-"""More than there is room for: slow subscribers, full queues, a thousand clients that come back at once, and
-what is left behind after ten thousand of everything."""
+"""More than there is room for: slow subscribers, full queues, a thousand clients that come back at once."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import random
 import threading
 import time
@@ -16,13 +13,10 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, RequestTimeout
+from redis_toolkit import RequestTimeout
 from redis_toolkit._core.recovery import Failed, Fate, reconnecting
 from redis_toolkit.errors import ServerUnreachable
-from tests.core.awaiting import awaiting, nothing_waits
-from tests.core.callers import serving
 from tests.e2e.conftest import MakeApp, released
-from tests.faults.conftest import all_is_tidy
 from tests.faults.test_connections import seeded
 from tests.kit.faults import Tier
 from tests.kit.processes import Process
@@ -180,75 +174,3 @@ def test_a_thousand_clients_come_back_to_a_server(
     assert back[-1][0] < cap + 10
     half = next(moment for moment, there in back if there >= processes * each / 2)
     assert half > 0.1 * cap, back[:20]
-
-
-# -- ten thousand of everything --------------------------------------------------------------------------
-
-
-def open_files() -> int:
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
-
-
-def all_keys(server: Server) -> set[str]:
-    return set(server.execute("KEYS", "*"))
-
-
-async def echo_later(data: Any) -> Any:
-    return data
-
-
-@pytest.mark.fault(20, "requests")
-@pytest.mark.parametrize("handlers", ["def", "async def"])
-def test_ten_thousand_of_each_call_leave_nothing(own_server: Server, tier: Tier, handlers: str) -> None:
-    many = tier(1000, 10_000)
-
-    def called(app: App) -> None:
-        for number in range(many):
-            assert app.request("echo", number, timeout=60) == number
-            app.publish("echo", number)
-        assert app.request_many("echo", range(many), timeout=60) == list(range(many))
-        app.publish_many("echo", range(many))
-
-    async def awaited(app: App) -> None:
-        for start in range(0, many, 100):
-            numbers = range(start, start + 100)
-            asked = [app.arequest("echo", number, timeout=60) for number in numbers]
-            assert await asyncio.gather(*asked) == list(numbers)
-            await asyncio.gather(*(app.apublish("echo", number) for number in numbers))
-        assert await app.arequest_many("echo", range(many), timeout=60) == list(range(many))
-        await app.apublish_many("echo", range(many))
-        nothing_waits(app)
-
-    echo = (lambda data: data) if handlers == "def" else echo_later
-    with all_is_tidy(own_server), serving(own_server.url, echo=echo):
-        app = App(own_server.url)
-        assert app.request("echo", 1, timeout=60) == 1
-        eventually(lambda: all_keys(own_server) == {"rt:c:{echo}:servers"}, what="nothing but the registry")
-        files, threads = open_files(), threading.active_count()
-        called(app)
-        awaiting(own_server.url, awaited)
-        eventually(lambda: all_keys(own_server) == {"rt:c:{echo}:servers"}, what="nothing but the registry")
-        eventually(lambda: open_files() <= files, what=f"no more than {files} open files")
-        eventually(lambda: threading.active_count() <= threads + 8, what="end of the threads")
-        app.stop()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("rt-")]
-
-
-@pytest.mark.fault(4, "events", "requests")
-def test_many_starts_and_stops_leave_nothing(own_server: Server, quickly: dict[str, Any], tier: Tier) -> None:
-    app = App(own_server.url, **quickly)
-    app.on("echo")(lambda data: data)
-    app.on("later")(echo_later)
-
-    def once() -> None:
-        with app:
-            assert app.request("echo", 1, timeout=60) == app.request("later", 1, timeout=60) == 1
-
-    with all_is_tidy(own_server):
-        once()
-        files, threads = open_files(), threading.active_count()
-        for _ in range(tier(20, 1000)):
-            once()
-        assert open_files() <= files
-        eventually(lambda: threading.active_count() <= threads, what="end of the threads")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from redis_toolkit import RemoteError, RequestTimeout, StoreFull
+from redis_toolkit import RemoteError, StoreFull
 from tests.e2e.conftest import MakeApp, released
 from tests.faults.conftest import StartTraffic
 from tests.kit.faults import Tier
@@ -154,30 +155,37 @@ def test_a_full_server_refuses_requests_and_passes_events_on(
 
 
 @pytest.mark.fault(25, "requests")
-@pytest.mark.xfail(strict=True, raises=RequestTimeout, reason="a refused reply is counted, and nobody told")
 def test_the_caller_hears_of_a_reply_that_does_not_fit(
     own_server: Server, make_app: MakeApp, quickly: dict[str, Any], every_style: None
 ) -> None:
     app, caller = make_app(own_server.url, **quickly), make_app(own_server.url, **quickly)
-    entered, go_on = threading.Event(), threading.Event()
+    entered, go_on = threading.Semaphore(0), threading.Event()
+    many = 6
 
     @app.on("fills")
-    def fills(data: int) -> int:
-        entered.set()
+    def fills(data: int) -> str:
+        entered.release()
         assert go_on.wait(60)
-        return data
+        return "x" * data
 
     def fill() -> None:
-        assert entered.wait(60)
+        for _ in range(many):
+            assert entered.acquire(timeout=60)
         own_server.execute("CONFIG", "SET", "maxmemory", "1")
         go_on.set()
 
     with released(go_on), app:
         filler = threading.Thread(target=fill)
         filler.start()
+        started = time.monotonic()
         try:
-            with pytest.raises((RemoteError, StoreFull), match="memory"):
-                caller.request("fills", 1, timeout=2)
+            outcomes = caller.request_many("fills", [10, 100_000] * 3, timeout=60, return_exceptions=True)
         finally:
             filler.join(60)
             own_server.execute("CONFIG", "SET", "maxmemory", "0")
+        assert time.monotonic() - started < 30  # long before the timeout
+        assert [type(outcome) for outcome in outcomes] == [RemoteError] * many
+        assert {outcome.type for outcome in outcomes} == {"StoreFull"}
+        assert all("maxmemory" in outcome.message for outcome in outcomes)
+        assert app.counters["undelivered"] == many
+        assert caller.request("fills", 3, timeout=30) == "xxx"

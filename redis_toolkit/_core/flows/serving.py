@@ -9,6 +9,7 @@ Rules:
   process. Which lists, and how many requests, `worker/claiming.py` says.
 - Replies are pushed outside any script, as they are in the caller's slot, with a TTL of 60 s. Pushing
   one twice does no harm: the caller takes the first with its id.
+- A caller whose reply is refused for want of memory is told so, in a few bytes that a script may push.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
-from redis_toolkit._core.scripts import SERVE, WITHDRAW
+from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall, by_text
+from redis_toolkit._core.scripts import REFUSE, SERVE, WITHDRAW
 
-__all__ = ["beat", "check", "claim_backlog", "push_replies", "withdraw"]
+__all__ = ["beat", "check", "claim_backlog", "push_refusals", "push_replies", "withdraw"]
 
 REPLY_TTL_MS = 60_000
 
@@ -65,3 +66,8 @@ def push_replies(replies: Sequence[tuple[str, bytes]]) -> list[tuple[Command, Co
     return [
         (("RPUSH", reply_to, *some), ("PEXPIRE", reply_to, REPLY_TTL_MS)) for reply_to, some in bodies.items()
     ]
+
+
+def push_refusals(reply_to: str, bodies: Sequence[bytes]) -> Command:
+    """Return the command that delivers short error replies to one address when memory is full."""
+    return by_text(ScriptCall(REFUSE, (reply_to,), (REPLY_TTL_MS, *bodies)))
