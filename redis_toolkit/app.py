@@ -241,10 +241,7 @@ class App(Talking):
             RedisToolkitError: the server cannot be reached.
             WorkersFailed: no worker process could be started.
         """
-        try:
-            self._service.run(workers, sys._getframe(1))
-        finally:
-            self._connections.close()
+        self._service.run(workers, sys._getframe(1))
 
     def sibling(self) -> App:
         """Return a new app on the same server, with the same codec and settings, and no handlers."""

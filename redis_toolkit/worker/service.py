@@ -207,6 +207,7 @@ class Service:
                 child.until_signal(lambda: self.start(0, caller), self._until)
             finally:
                 self.stop()
+                self._connections.close()
             return
         with self._lock:
             self._refuse_second_start()
@@ -214,10 +215,11 @@ class Service:
             if supervisor is None:
                 return
             self._supervisor = supervisor
-        try:
-            supervisor.run_until_signal()
-        finally:
-            self._supervisor = None
+        supervisor.run_until_signal(self._supervised)
+
+    def _supervised(self) -> None:
+        self._supervisor = None
+        self._connections.close()
 
     def await_anywhere(self, function: Callable[..., Coroutine[Any, Any, Any]], argument: Any) -> None:
         """Call a coroutine function from a thread of its own, on the loop of the handlers if one runs."""

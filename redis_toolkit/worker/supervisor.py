@@ -132,10 +132,13 @@ class Supervisor:
         if self.failure is not None:
             raise self.failure
 
-    def run_until_signal(self) -> None:
-        """Do `run`; in the main thread, SIGTERM and SIGINT stop it."""
+    def run_until_signal(self, end: Callable[[], None]) -> None:
+        """Do `run`, then ``end``; in the main thread, SIGTERM and SIGINT until then mean: stop."""
         if threading.current_thread() is not threading.main_thread():
-            self.run()
+            try:
+                self.run()
+            finally:
+                end()
             return
         before = {
             number: signal.signal(number, lambda _number, _frame: self.stop())
@@ -144,6 +147,7 @@ class Supervisor:
         try:
             self.run()
         finally:
+            end()
             for number, handler in before.items():
                 signal.signal(number, handler)
 

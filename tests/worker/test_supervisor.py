@@ -230,7 +230,7 @@ def test_signals_are_the_callers_again_afterwards(rig: Callable[..., Rig]) -> No
 
     killer = threading.Thread(target=interrupt)
     killer.start()
-    one.supervisor.run_until_signal()
+    one.supervisor.run_until_signal(lambda: None)
     killer.join(DEADLINE)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
