@@ -59,6 +59,8 @@ class AsyncHub:
         self._commands: AsyncLink | None = None
         self._inbox: AsyncLink | None = None
         self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._orphans: set[asyncio.Future[Any]] = set()  # sent, not answered, and without an inbox by now
+        self._inbox_failure: Failed | None = None
         self._deadlines = Deadlines(loop)
         self._connecting = asyncio.Lock()
         self._watchdog: asyncio.TimerHandle | None = None
@@ -174,6 +176,12 @@ class AsyncHub:
 
     def _accepted(self, link: AsyncLink, done: asyncio.Future[Any], script: ScriptCall, reply: Any) -> None:
         """Take the reply of the script that sends a request."""
+        if self._orphans and done in self._orphans:
+            self._orphans.discard(done)
+            if reply == 1 and self._inbox_failure is not None:
+                reply = self._inbox_failure
+            elif isinstance(reply, NoScriptError):
+                reply = sort(ConnectionError("the inbox was lost"), sent=False, where=self.where)
         if reply == 1 or done.done():
             return
         if isinstance(reply, Failed):
@@ -224,8 +232,8 @@ class AsyncHub:
     def _inbox_lost(self, link: AsyncLink, error: Exception) -> None:
         """Every reply that is on its way is lost with the inbox's connection.
 
-        What the pop was refused for says nothing of the requests: of those that have left, the outcome
-        is unknown even if the server would take the pop again later.
+        What the pop was refused for says nothing of the requests. Of those that the server has taken, the
+        outcome is unknown; those whose script is not answered yet wait for what the server says to it.
         """
         if link is not self._inbox:
             return
@@ -236,10 +244,14 @@ class AsyncHub:
         link.close(failure)
         if self._commands is not None:
             self._commands.recall(sort(ConnectionError("the inbox was lost"), sent=False, where=self.where))
-        failure = partly(failure, self.where)
+        self._inbox_failure = failure = partly(failure, self.where)
+        owed = self._commands.owed() if self._commands is not None else ()
+        self._orphans |= {
+            one.args[1] for one in owed if isinstance(one, partial) and one.func == self._accepted
+        }
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
-            if not done.done():
+            if not done.done() and done not in self._orphans:
                 done.set_exception(Failed(failure.fate, failure.error))
 
     def _watch(self) -> None:

@@ -134,6 +134,10 @@ class AsyncLink(asyncio.Protocol):
         if not owing:
             self._owing_since = self._loop.time()
 
+    def owed(self) -> Sequence[Receiver]:
+        """Return the receivers of replies that are still to come."""
+        return tuple(self._receivers)
+
     def recall(self, failure: Failed) -> None:
         """Take back what was not handed to the transport yet; its receivers get the failure."""
         unsent = [self._receivers.pop() for _ in range(self._unsent)]

@@ -312,7 +312,7 @@ class _Many:
         """The connection is gone: what was sent on it has an unknown outcome, or ran out of time."""
         self._expire()
         if self.waiting:
-            failure = partly(failure, self.connections.url)  # they had been sent
+            failure = partly(failure, self.connections.where)  # they had been sent
         for request_id in list(self.waiting):
             self._note(request_id, failure.error)
         self.deadlines.clear()
