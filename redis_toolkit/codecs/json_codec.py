@@ -13,6 +13,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from redis_toolkit.codecs.json_text import (
@@ -28,6 +29,7 @@ from redis_toolkit.codecs.json_text import (
 )
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
+from redis_toolkit.codecs.sparse import may_be_sparse, strings_in
 from redis_toolkit.errors import DecodeError, EncodeError
 
 __all__ = ["TOO_DEEP", "JSONCodec", "plain_json"]
@@ -83,6 +85,8 @@ class JSONCodec:
         except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             refuse_unfit(value)
             raise EncodeError(reason(error)) from error
+        if may_be_sparse(body) and strings_in(value, len(body)) is not None:
+            return body
         marks = marks_of(body)
         if (
             key_in_doubt(marks)
@@ -108,7 +112,14 @@ class JSONCodec:
     def _decode(self, body: bytes) -> Any:
         if len(body) > MANY and has_too_many_parts(body):
             raise ValueError(TOO_MANY)
-        text, marks = body.decode("utf-8"), marks_of(body)
+        text = body.decode("utf-8")
+        if may_be_sparse(body) and (b"\\" not in body or b'\\"' not in body):
+            with suppress(ValueError):  # looking closely gives the reason
+                value = _read(self._plain, text)
+                strings = strings_in(value, len(body))
+                if strings is not None and body.count(b'"') == 2 * strings:  # all that are there came out
+                    return self._with_whole_text(value, body)
+        marks = marks_of(body)
         keys = marks.count('":')
         if EXPONENT in marks or (LONG in marks and long_number_in_doubt(marks)):
             value = _read(self._close, text)
@@ -122,8 +133,12 @@ class JSONCodec:
                 value = _read(self._keys, text)
         if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
-        if b"\\" in body and "\\u" in text:
-            self._write(value).encode("utf-8")  # it may have halves of surrogate pairs
+        return self._with_whole_text(value, body)
+
+    def _with_whole_text(self, value: Any, body: bytes) -> Any:
+        """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
+        if b"\\" in body and b"\\u" in body:
+            self._write(value).encode("utf-8")
         return value
 
     def _count(self, text: str) -> tuple[Any, int]:
