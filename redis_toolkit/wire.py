@@ -192,7 +192,8 @@ class Wire:
         Raises:
             DecodeError: the body is not what the codec reads, or is over the limit.
         """
-        self._refuse_oversize(body)
+        if len(body) > self.max_payload:
+            self._refuse_oversize(body)
         if self._native is None:
             if not _is_opaque_envelope(body):
                 return self._decode(body), Headers()

@@ -29,7 +29,7 @@ from redis_toolkit.codecs.json_text import (
 )
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
-from redis_toolkit.codecs.sparse import may_be_sparse, strings_in
+from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, strings_in
 from redis_toolkit.errors import DecodeError, EncodeError
 
 __all__ = ["TOO_DEEP", "JSONCodec", "plain_json"]
@@ -85,7 +85,7 @@ class JSONCodec:
         except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             refuse_unfit(value)
             raise EncodeError(reason(error)) from error
-        if may_be_sparse(body) and strings_in(value, len(body)) is not None:
+        if len(body) > SPARSE and may_be_sparse(body) and strings_in(value, len(body)) is not None:
             return body
         marks = marks_of(body)
         if (
@@ -113,7 +113,7 @@ class JSONCodec:
         if len(body) > MANY and has_too_many_parts(body):
             raise ValueError(TOO_MANY)
         text = body.decode("utf-8")
-        if may_be_sparse(body) and (b"\\" not in body or b'\\"' not in body):
+        if len(body) > SPARSE and may_be_sparse(body) and (b"\\" not in body or b'\\"' not in body):
             with suppress(ValueError):  # looking closely gives the reason
                 value = _read(self._plain, text)
                 strings = strings_in(value, len(body))
@@ -133,11 +133,11 @@ class JSONCodec:
                 value = _read(self._keys, text)
         if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
-        return self._with_whole_text(value, body)
+        return self._with_whole_text(value, body) if b"\\" in body else value
 
     def _with_whole_text(self, value: Any, body: bytes) -> Any:
         """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
-        if b"\\" in body and b"\\u" in body:
+        if b"\\u" in body:
             self._write(value).encode("utf-8")
         return value
 

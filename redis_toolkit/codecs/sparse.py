@@ -22,8 +22,8 @@ _FEW, _MOST = 8, 50_000
 
 
 def may_be_sparse(body: bytes) -> bool:
-    """Return whether a text of JSON has few strings for its length."""
-    return len(body) > SPARSE and body.count(b'"') < _FEW + len(body) // BYTES_EACH
+    """Return whether a text of JSON, of more than `SPARSE` bytes, has few strings for its length."""
+    return body.count(b'"') < _FEW + len(body) // BYTES_EACH
 
 
 def strings_in(value: Any, size: int) -> int | None:

@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback
 from contextvars import copy_context
@@ -23,8 +22,8 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
 from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
+from redis_toolkit.worker import forked
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.heartbeat import ServerClock
 
 __all__ = ["QUICK", "Answerer", "Delivery"]
@@ -89,17 +88,18 @@ class Answerer:
         request = self._read(item)
         if not isinstance(request, IncomingRequest):
             return request
-        started, pid = time.perf_counter(), os.getpid()
+        started, before = time.perf_counter(), forked.generation
         try:
             result = copy_context().run(
                 self.handler.binding.call, self._message(request), spread=request.spread
             )
         except BaseException as error:
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             return self._failed(request, error)
         finally:
             self._learn(time.perf_counter() - started)
-        end_fork(pid)
+        if forked.generation != before:
+            forked.end_fork(before)
         return self._succeeded(request, result)
 
     async def answer_async(self, item: bytes) -> Delivery | None:
@@ -107,15 +107,16 @@ class Answerer:
         request = self._read(item)
         if not isinstance(request, IncomingRequest):
             return request
-        pid = os.getpid()
+        before = forked.generation
         try:
             result = await self.handler.binding.call(self._message(request), spread=request.spread)
         except GeneratorExit:  # its loop is gone: nobody is left to be told
             raise
         except BaseException as error:
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             return self._failed(request, error)
-        end_fork(pid)
+        if forked.generation != before:
+            forked.end_fork(before)
         return self._succeeded(request, result)
 
     def set_aside(self, why: Exception) -> None:
@@ -181,11 +182,11 @@ class Answerer:
     def _succeeded(self, request: IncomingRequest, result: Any) -> Delivery | None:
         if request.reply_to is None:
             return None
-        wire, pid = self.handler.wire, os.getpid()
+        wire, before = self.handler.wire, forked.generation
         try:
             return request.reply_to, wire.reply(request.id, result)
         except BaseException as error:  # a payload's own code runs here too, which may even exit
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             if not isinstance(error, EncodeError):
                 error = EncodeError(f"{type(error).__name__}: {error}")
             self._counters.add("failed")

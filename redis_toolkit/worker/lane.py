@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -24,9 +23,8 @@ from redis_toolkit.errors import DecodeError, PayloadMismatch
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
-from redis_toolkit.worker import handling
+from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.forked import end_fork
 
 __all__ = ["Lane"]
 
@@ -189,12 +187,13 @@ class Lane:
             self._report(gap)
 
     def _handle(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
-        pid = os.getpid()
+        before = forked.generation
         try:
             copy_context().run(self.handler.binding.call, self._message(channel, glob, body))
-            end_fork(pid)
+            if forked.generation != before:
+                forked.end_fork(before)
         except BaseException as error:
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             self._failed(channel, error)
 
     def _message(self, channel: bytes, glob: bytes | None, body: bytes) -> Message:

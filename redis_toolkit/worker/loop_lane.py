@@ -7,7 +7,6 @@ handler has been seen to set a `ContextVar`, each message gets a context of its 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -16,9 +15,8 @@ from redis_toolkit._core.contexts import begin
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
-from redis_toolkit.worker import handling
+from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.forked import end_fork
 from redis_toolkit.worker.lane import Item, Lane
 
 __all__ = ["LoopLane"]
@@ -117,7 +115,7 @@ class LoopLane(Lane):
                     self._call_thread()
 
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
-        pid = os.getpid()
+        before = forked.generation
         try:
             if self._apart:
                 rest = begin(self.handler.binding.call, self._message(channel, glob, body))
@@ -125,18 +123,19 @@ class LoopLane(Lane):
                     await rest
             else:
                 await self.handler.binding.call(self._message(channel, glob, body))
-            end_fork(pid)
+            if forked.generation != before:
+                forked.end_fork(before)
         except GeneratorExit:  # the loop is gone: nobody is left to handle anything
             raise
         except asyncio.CancelledError as error:
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             if not self._abandoned:
                 self._failed(channel, error)
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
         except BaseException as error:
-            end_fork(pid, error)
+            forked.end_fork(before, error)
             self._failed(channel, error)
 
     def _is_alive(self) -> bool:
