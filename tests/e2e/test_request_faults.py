@@ -19,6 +19,8 @@ from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 DIRECTIONS: tuple[Direction, ...] = ("up", "down")
+POP = b"$5\r\nBLPOP\r\n"
+"""The command itself: the text of the script that goes before it names it too."""
 
 
 class Serving:
@@ -95,7 +97,7 @@ def test_a_cut_in_the_middle_of_a_reply_is_an_unknown_outcome(
 def test_executed_and_the_reply_dropped(proxy: Proxy, serving: Serving, caller: App, how: Any) -> None:
     caller.request("echo", "warm")
     for number in range(10):
-        dropped = proxy.drop_reply(b"BLPOP" if number % 2 else b"EVAL", how=how)
+        dropped = proxy.drop_reply(POP if number % 2 else b"EVAL", how=how)
         with pytest.raises(OutcomeUnknown):
             caller.request("echo", number, timeout=60)
         assert dropped.hits == 1
@@ -109,7 +111,7 @@ def test_a_dropped_reply_is_asked_for_again_only_with_retries(
     proxy: Proxy, serving: Serving, caller: App
 ) -> None:
     caller.request("echo", "warm")
-    proxy.drop_reply(b"BLPOP")
+    proxy.drop_reply(POP)
     assert caller.request("echo", "twice", timeout=30, retries=3) == {"echo": "twice"}
     assert serving.ran["twice"] == 2
 
@@ -251,6 +253,6 @@ def fault(proxy: Proxy, chance: random.Random) -> None:
     elif which == 1:
         proxy.cut_after(chance.randrange(600), chance.choice(DIRECTIONS), how)
     elif which == 2:
-        proxy.drop_reply(chance.choice([b"BLPOP", b"EVAL", b"RPUSH"]), how=how)
+        proxy.drop_reply(chance.choice([POP, b"EVAL", b"RPUSH"]), how=how)
     else:
         proxy.slice(chance.choice([0, 1, 7]))

@@ -85,7 +85,9 @@ def test_executed_and_the_reply_dropped_again_and_again(
     chance = seeded()
     with traffic() as flowing:
         for _ in range(tier(15, 300)):
-            what = chance.choice([b"EVAL", b"BLPOP", b"LPOP", b"RPUSH", b"news", b"threads", b"coroutines"])
+            what = chance.choice(
+                [b"EVAL", b"$5\r\nBLPOP", b"LPOP", b"RPUSH", b"news", b"threads", b"coroutines"]
+            )
             proxy.drop_reply(what, how=chance.choice(["fin", "rst"]))
             flowing.lasts(0.1)
         proxy.clear()
