@@ -12,12 +12,70 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["WITHOUT_TTL", "inbox", "is_reply_key", "patterns", "reply", "requests", "serve", "servers"]
+__all__ = [
+    "WITHOUT_TTL",
+    "inbox",
+    "is_reply_key",
+    "patterns",
+    "reply",
+    "requests",
+    "serve",
+    "servers",
+    "group_again",
+    "group_bodies",
+    "group_counters",
+    "group_dead",
+    "group_delayed",
+    "group_due",
+    "group_paused",
+    "group_streams",
+    "limits",
+    "published",
+    "stream",
+    "task_bodies",
+    "task_cancelled",
+    "task_control",
+    "task_counters",
+    "task_dead",
+    "task_delayed",
+    "task_due",
+    "task_lock",
+    "task_locks",
+    "task_paused",
+    "task_place",
+    "task_ready",
+    "task_record",
+    "task_records",
+    "task_reply",
+    "task_streams",
+    "task_submitted",
+    "task_waiters",
+]
 
-WITHOUT_TTL: frozenset[str] = frozenset()
-"""Keys that may live for ever. None so far: even the registries expire with their last server."""
+WITHOUT_TTL: frozenset[str] = frozenset(
+    {
+        "group_again",  # work that nobody has done yet
+        "group_bodies",
+        "group_counters",  # a few numbers for each group; gone when it is forgotten
+        "group_dead",  # somebody has to decide about it
+        "group_delayed",
+        "group_paused",  # until somebody resumes it
+        "limits",  # gone with the last group
+        "stream",
+        "task_bodies",
+        "task_counters",  # a few numbers for each queue
+        "task_dead",
+        "task_delayed",
+        "task_paused",
+        "task_ready",
+    }
+)
+"""Functions whose keys live until their work is done, or somebody decides."""
 
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+
+
+_PLACE = {**_ESCAPES, **str.maketrans({" ": "%20"})}
 
 
 @lru_cache(4096)
@@ -58,6 +116,154 @@ def patterns() -> str:
     return "rt:patterns"
 
 
+def task_place(priority: str) -> str:
+    """Return a priority as keys and bodies have it: it ends at the first space there."""
+    return priority.translate(_PLACE)
+
+
+def task_streams(queue: str) -> str:
+    """Prefix of the streams of a queue, one for each priority."""
+    return f"rt:q:{_tag(queue)}:p:"
+
+
+def task_ready(queue: str, priority: str) -> str:
+    """STREAM with group ``workers``: ready and claimed tasks, ``b`` body, ``a`` attempt if not 1."""
+    return task_streams(queue) + task_place(priority)
+
+
+def task_delayed(queue: str) -> str:
+    """ZSET of task id by the server ms when it is due."""
+    return f"rt:q:{_tag(queue)}:delayed"
+
+
+def task_bodies(queue: str) -> str:
+    """HASH of task id to ``<priority> <attempt> <envelope>``: what is due later."""
+    return f"rt:q:{_tag(queue)}:bodies"
+
+
+def task_records(queue: str) -> str:
+    """Prefix of the records of a queue."""
+    return f"rt:q:{_tag(queue)}:task:"
+
+
+def task_record(queue: str, task_id: str) -> str:
+    """HASH: how a task ended, or how far it has come. TTL: as long as results are kept."""
+    return task_records(queue) + task_id
+
+
+def task_waiters(queue: str) -> str:
+    """HASH of task id to the addresses that wait for its end, one per line. TTL: past the longest wait."""
+    return f"rt:q:{_tag(queue)}:waiters"
+
+
+def task_reply(queue: str, wait_id: str) -> str:
+    """LIST of reply envelopes for one sync caller that waits for a task. TTL 60 s."""
+    return f"rt:q:{_tag(queue)}:reply:{wait_id}"
+
+
+def task_cancelled(queue: str) -> str:
+    """ZSET of task id by the server ms when it is forgotten: cancelled, not yet ended.
+
+    No TTL of its own is needed: it is swept by that time, and gone with its last member.
+    """
+    return f"rt:q:{_tag(queue)}:cancelled"
+
+
+def task_locks(queue: str) -> str:
+    """Prefix of the locks of a queue."""
+    return f"rt:q:{_tag(queue)}:unique:"
+
+
+def task_lock(queue: str, unique_key: str) -> str:
+    """STRING, the id of the one task with a unique key. TTL: the fallback, should the task vanish."""
+    return task_locks(queue) + unique_key
+
+
+def task_submitted(queue: str, task_id: str) -> str:
+    """STRING: a task with this id, which its caller chose, was submitted. TTL: as long as that counts."""
+    return f"rt:q:{_tag(queue)}:id:{task_id}"
+
+
+def task_dead(queue: str) -> str:
+    """STREAM of dead letters: body, id, type, from, reason, error, traceback, attempt, deliveries, at."""
+    return f"rt:q:{_tag(queue)}:dead"
+
+
+def task_paused(queue: str) -> str:
+    """STRING, there while a queue is paused."""
+    return f"rt:q:{_tag(queue)}:paused"
+
+
+def task_counters(queue: str) -> str:
+    """HASH of outcome to number."""
+    return f"rt:q:{_tag(queue)}:stats"
+
+
+def task_due(queue: str) -> str:
+    """Pub/Sub channel: the server ms of a task that is due before all others."""
+    return f"rt:q:{_tag(queue)}:due"
+
+
+def task_control(queue: str) -> str:
+    """Pub/Sub channel: ``cancel <id>``, ``pause``, ``resume``, ``released``."""
+    return f"rt:q:{_tag(queue)}:control"
+
+
+def stream(channel: str) -> str:
+    """STREAM with one group for each durable one: the events of a channel, ``b`` body."""
+    return f"rt:c:{_tag(channel)}:stream"
+
+
+def limits(channel: str) -> str:
+    """HASH of the limits of a channel's groups: ``limit:<group>``, ``dropped:<group>``, and two numbers."""
+    return f"rt:c:{_tag(channel)}:meta"
+
+
+def published(channel: str, event_id: str) -> str:
+    """STRING, the entry of an event whose id its publisher chose. TTL: as long as that counts."""
+    return f"rt:c:{_tag(channel)}:id:{event_id}"
+
+
+def group_streams(channel: str, group: str) -> str:
+    """Prefix of what one group has: the stream of what it takes again is ``again``."""
+    return f"rt:c:{_tag(channel)}:g:{group.translate(_ESCAPES)}:"
+
+
+def group_delayed(channel: str, group: str) -> str:
+    """ZSET of event id by the server ms when the group takes it again."""
+    return group_streams(channel, group) + "delayed"
+
+
+def group_bodies(channel: str, group: str) -> str:
+    """HASH of event id to ``again <attempt> <body>``: what the group takes again later."""
+    return group_streams(channel, group) + "bodies"
+
+
+def group_again(channel: str, group: str) -> str:
+    """STREAM of what the group takes again now: ``b`` body, ``i`` event id, ``a`` attempt."""
+    return group_streams(channel, group) + "again"
+
+
+def group_dead(channel: str, group: str) -> str:
+    """STREAM of dead letters, with the fields of a task's."""
+    return group_streams(channel, group) + "dead"
+
+
+def group_counters(channel: str, group: str) -> str:
+    """HASH of outcome to number."""
+    return group_streams(channel, group) + "stats"
+
+
+def group_paused(channel: str, group: str) -> str:
+    """STRING, there while a group is paused."""
+    return group_streams(channel, group) + "paused"
+
+
+def group_due(channel: str, group: str) -> str:
+    """Pub/Sub channel: the server ms of an event that the group takes again before all others."""
+    return group_streams(channel, group) + "due"
+
+
 def is_reply_key(key: str) -> bool:
-    """Return whether a server may push a reply to this key: a caller's reply list or an inbox."""
-    return (key.startswith("rt:c:{") and "}:reply:" in key) or key.startswith("rt:i:{")
+    """Return whether a reply may be pushed to this key: a caller's reply list or an inbox."""
+    return (key.startswith(("rt:c:{", "rt:q:{")) and "}:reply:" in key) or key.startswith("rt:i:{")

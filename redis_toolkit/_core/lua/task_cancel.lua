@@ -1,0 +1,25 @@
+-- Cancels a task: at once if it is due later, else when a worker claims it or hears of it.
+-- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 HASH of its record, 4 ZSET of cancelled ids,
+--   5 HASH of waiters
+-- ARGV 1 id, 2 reply that says so, 3 ttl ms of the record, 4 ms to remember it, 5 Pub/Sub channel of control
+-- Returns {'cancelled', addresses that wait or '', its body}, {'ended', state} or {'asked'}.
+local state = redis.call('HGET', KEYS[3], 'state')
+if state and state ~= 'running' then
+  return {'ended', state}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
+  local body = redis.call('HGET', KEYS[2], ARGV[1]) or ''
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  if ARGV[3] ~= '0' then
+    redis.call('HSET', KEYS[3], 'state', 'cancelled', 'reply', ARGV[2], 'finished', string.format('%.0f', now))
+    redis.call('PEXPIRE', KEYS[3], ARGV[3])
+  end
+  local waiting = redis.call('HGET', KEYS[5], ARGV[1]) or ''
+  redis.call('HDEL', KEYS[5], ARGV[1])
+  return {'cancelled', waiting, body}
+end
+redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[4]), ARGV[1])
+redis.call('PUBLISH', ARGV[5], 'cancel ' .. ARGV[1])
+return {'asked'}
