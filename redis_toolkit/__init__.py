@@ -16,11 +16,13 @@ from redis_toolkit.errors import (
     PayloadMismatch,
     PayloadTooLarge,
     PermissionDenied,
+    QueueFull,
     RedisToolkitError,
     RemoteError,
     RequestTimeout,
     ServerUnreachable,
     StoreFull,
+    StreamFull,
     WorkersFailed,
 )
 from redis_toolkit.message import ExactChannel, Gap, Headers, Message
@@ -57,10 +59,12 @@ __all__ = [
     "PayloadMismatch",
     "PayloadTooLarge",
     "PermissionDenied",
+    "QueueFull",
     "RedisToolkitError",
     "RemoteError",
     "RequestTimeout",
     "ServerUnreachable",
     "StoreFull",
+    "StreamFull",
     "WorkersFailed",
 ]

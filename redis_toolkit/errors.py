@@ -14,6 +14,8 @@ RedisToolkitError
 │   ├── AuthenticationFailed             user or password refused
 │   └── OutcomeUnknown                   the connection was cut after bytes had left
 ├── WorkersFailed                        no worker process could be started
+├── QueueFull                            a queue has as many tasks as it may hold
+├── StreamFull                           a durable group is as far behind as it may be
 └── CommandRefused                       the server answered with an error
     ├── PermissionDenied                 an ACL forbids a command, key or channel
     ├── StoreFull                        maxmemory is reached
@@ -39,11 +41,13 @@ __all__ = [
     "PayloadMismatch",
     "PayloadTooLarge",
     "PermissionDenied",
+    "QueueFull",
     "RedisToolkitError",
     "RemoteError",
     "RequestTimeout",
     "ServerUnreachable",
     "StoreFull",
+    "StreamFull",
     "WorkersFailed",
 ]
 
@@ -115,6 +119,14 @@ class OutcomeUnknown(ServerUnreachable):
 
 class WorkersFailed(RedisToolkitError):
     """No worker process could be started: each ended before it was ready."""
+
+
+class QueueFull(RedisToolkitError):
+    """A queue holds as many tasks as its ``max_pending`` allows. Nothing was submitted."""
+
+
+class StreamFull(RedisToolkitError):
+    """A durable group is as far behind as its ``max_backlog`` allows. Nothing was published."""
 
 
 class CommandRefused(RedisToolkitError):

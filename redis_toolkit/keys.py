@@ -23,6 +23,7 @@ __all__ = [
     "servers",
     "group_again",
     "group_bodies",
+    "group_control",
     "group_counters",
     "group_dead",
     "group_delayed",
@@ -257,6 +258,11 @@ def group_counters(channel: str, group: str) -> str:
 def group_paused(channel: str, group: str) -> str:
     """STRING, there while a group is paused."""
     return group_streams(channel, group) + "paused"
+
+
+def group_control(channel: str, group: str) -> str:
+    """Pub/Sub channel: ``pause``, ``resume``, ``released``."""
+    return group_streams(channel, group) + "control"
 
 
 def group_due(channel: str, group: str) -> str:

@@ -17,10 +17,14 @@ local function fields(flat)
   end
   return found
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  return {0, 0}
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], group)
+if consumers.err then
+  if redis.call('EXISTS', KEYS[1]) == 0 or consumers.err:find('NOGROUP', 1, true) then
+    return {0, 0}
+  end
+  return consumers
 end
-for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
+for _, flat in ipairs(consumers) do
   local consumer = fields(flat)
   if consumer.pending == 0 and consumer.idle >= tonumber(ARGV[2]) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], group, consumer.name)

@@ -4,10 +4,14 @@
 -- Returns {how many had left the stream and were dropped, {entry id, fields, deliveries}, ...}.
 --
 -- By XPENDING and XCLAIM: XAUTOCLAIM tells no deliveries, and does with deleted entries what the version of
--- the server wants. An entry that was deleted can be handled by nobody, so it is acknowledged.
+-- the server wants. An entry that was deleted can be handled by nobody, so it is acknowledged. Where there is
+-- no group there is nothing to recover: the next claim makes it, or says so.
 local group, me = ARGV[1], ARGV[2]
 local taken, dropped = {0}, {}
-local idle = redis.call('XPENDING', KEYS[1], group, 'IDLE', ARGV[3], '-', '+', ARGV[4])
+local idle = redis.pcall('XPENDING', KEYS[1], group, 'IDLE', ARGV[3], '-', '+', ARGV[4])
+if idle.err then
+  return idle.err:find('NOGROUP', 1, true) and taken or idle
+end
 for _, row in ipairs(idle) do
   local entry = row[1]
   if #redis.call('XRANGE', KEYS[1], entry, entry) == 0 then

@@ -50,6 +50,8 @@ local function body(entry)
       return found[2][place + 1]
     end
   end
+  -- not one of ours: all that it has
+  return found and table.concat(found[2], ' ')
 end
 local function record(id, state, ttl, attempt, delivered, task, reply)
   if ttl == '0' then

@@ -1,0 +1,280 @@
+"""Work that is never lost: claimed for a lease, renewed while it runs, settled once.
+
+What queues and durable groups have in common: a `work.Source` names the keys, each operation is a script.
+
+Rules:
+
+- Who settles, renews or gives back an entry names the consumer *and* the delivery count it was claimed
+  with. When either is different by now the entry is lost: somebody else has it, or has ended it.
+- What is settled twice counts once, so that may be repeated; a claim may not, as the first one's entries
+  would be in nobody's hands until their lease runs out.
+- An engine sends `claim_call` and `settle_calls` in one packet, and reads them with `read_claim` and
+  `read_settled`; the flows are the same for one operation at a time.
+- All entries of one call belong to one stream, at most `BATCH` at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from redis_toolkit._core.flow import Arg, Call, Command, Flow, ScriptCall
+from redis_toolkit._core.flows.work import Claim, Claimed, Held, Letter, Pulse, Settled, Settlement, Source
+from redis_toolkit._core.scripts import CLAIM, CLEAN, HEARTBEAT, PROMOTE, RECOVER, RELEASE, REVIVE, SETTLE
+
+__all__ = [
+    "BATCH",
+    "block",
+    "claim",
+    "claim_call",
+    "clean",
+    "dead",
+    "heartbeat",
+    "pause",
+    "promote",
+    "read_block",
+    "read_claim",
+    "read_settled",
+    "recover",
+    "release",
+    "resume",
+    "revive",
+    "settle",
+    "settle_calls",
+]
+
+BATCH = 500
+"""Entries in one run of a script: few enough for Lua's stack, and not to keep others waiting for long."""
+PROMOTED = 500
+ORPHANS = 100
+
+
+# -- claiming -----------------------------------------------------------------------------------------
+
+
+def claim_call(source: Source, consumer: str, free: int) -> ScriptCall:
+    """Return the script call that takes up to ``free`` entries without waiting."""
+    keys = (source.delayed, source.paused, source.cancelled, *source.streams)
+    return ScriptCall(CLAIM, keys, (source.group, consumer, free, source.makeable))
+
+
+def read_claim(reply: Any) -> Claim:
+    """Return what a claim brought, from the reply to `claim_call`."""
+    now, due, paused, cancelled, made, error, items = reply
+    taken = Claim(int(now), _due(due), bool(paused), bool(cancelled), made, error.decode("utf-8", "replace"))
+    for place, entries in items:
+        taken.items += [_claimed(place - 1, entry, fields) for entry, fields in entries]
+    return taken
+
+
+def claim(source: Source, consumer: str, free: int) -> Flow[Claim]:
+    """Take up to ``free`` entries without waiting, in the order of the streams."""
+    replies = yield Call((claim_call(source, consumer, free),))
+    return read_claim(replies[0])
+
+
+def block(source: Source, consumer: str, ms: int) -> tuple[Command, Command]:
+    """Return the commands that wait for one entry of each stream, and then say whether it is paused.
+
+    A source that was paused meanwhile gives back what they took: the waiting command does not know.
+    """
+    streams = source.streams
+    read = ("XREADGROUP", "GROUP", source.group, consumer, "COUNT", 1, "BLOCK", ms, "STREAMS")
+    return ((*read, *streams, *(">" for _ in streams)), ("EXISTS", source.paused))
+
+
+def read_block(source: Source, reply: Any) -> list[Claimed]:
+    """Return what the first command of `block` brought."""
+    places = {stream.encode("utf-8"): place for place, stream in enumerate(source.streams)}
+    found: list[Claimed] = []
+    for stream, entries in reply or ():
+        found += [_claimed(places[stream], entry, fields) for entry, fields in entries]
+    return found
+
+
+def _claimed(stream: int, entry: bytes, flat: Sequence[bytes], deliveries: int = 1) -> Claimed:
+    if len(flat) == 2 and flat[0] == b"b":
+        return Claimed(stream, entry, deliveries, flat[1])
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    attempt = fields.get(b"a", b"1")
+    return Claimed(
+        stream,
+        entry,
+        deliveries,
+        fields.get(b"b"),
+        int(attempt) if attempt.isdigit() else 1,
+        fields.get(b"i"),
+    )
+
+
+def _due(score: bytes) -> int | None:
+    return int(float(score)) if score else None
+
+
+# -- settling -----------------------------------------------------------------------------------------
+
+
+def settle_calls(
+    source: Source, consumer: str, settlements: Iterable[Settlement]
+) -> Iterator[tuple[ScriptCall, list[Settlement]]]:
+    """Return the script calls that settle these, each with those that it settles."""
+    streams: dict[int, list[Settlement]] = {}
+    for settlement in settlements:
+        streams.setdefault(settlement.held.stream, []).append(settlement)
+    for place, some in streams.items():
+        for start in range(0, len(some), BATCH):
+            batch = some[start : start + BATCH]
+            yield _settle_call(source, consumer, place, batch), batch
+
+
+def _settle_call(source: Source, consumer: str, place: int, batch: list[Settlement]) -> ScriptCall:
+    leaves = int(source.leaves[place])
+    keys = (
+        source.streams[place],
+        source.delayed,
+        source.bodies,
+        source.dead,
+        source.counters,
+        source.waiters,
+        source.cancelled,
+        source.records,
+        source.locks,
+    )
+    args: list[Arg] = [source.group, consumer, source.back[place], leaves, source.due, len(batch)]
+    for one in batch:
+        held, outcome = one.held, one.outcome
+        args += (held.entry, held.deliveries, outcome.state, one.id, one.attempt, one.lock, *outcome.args())
+    return ScriptCall(SETTLE, keys, tuple(args))
+
+
+def read_settled(reply: Any, batch: Sequence[Settlement], into: Settled) -> None:
+    """Add what came of one call of `settle_calls`, from its reply."""
+    failed, waiters = reply
+    for place, why in zip(failed[::2], failed[1::2], strict=True):
+        into.failed.append((batch[place - 1], why.decode("utf-8", "replace")))
+    for whose, addresses in zip(waiters[::2], waiters[1::2], strict=True):
+        into.waiters.append((whose, addresses.decode("utf-8").split("\n")))
+
+
+def settle(source: Source, consumer: str, settlements: Sequence[Settlement]) -> Flow[Settled]:
+    """Settle entries, any number; what did not count is in the result.
+
+    It may be repeated: then what the first try has settled is ``"lost"``.
+    """
+    settled = Settled()
+    calls = list(settle_calls(source, consumer, settlements))
+    if calls:
+        replies = yield Call(tuple(call for call, _ in calls), repeatable=True)
+        for reply, (_, batch) in zip(replies, calls, strict=True):
+            read_settled(reply, batch, settled)
+    return settled
+
+
+# -- leases -------------------------------------------------------------------------------------------
+
+
+def heartbeat(source: Source, consumer: str, running: Sequence[tuple[Held, str]]) -> Flow[Pulse | None]:
+    """Renew the lease of what runs (entry and id of each); returns None when nothing does."""
+    calls: list[ScriptCall] = []
+    batches: list[dict[bytes, Held]] = []
+    for place, stream in enumerate(source.streams):
+        own = [one for one in running if one[0].stream == place]
+        for start in range(0, len(own), BATCH):
+            batch = own[start : start + BATCH]
+            args = [arg for held, name in batch for arg in (held.entry, held.deliveries, name)]
+            calls.append(ScriptCall(HEARTBEAT, (stream, source.cancelled), (source.group, consumer, *args)))
+            batches.append({held.entry: held for held, _ in batch})
+    if not calls:
+        return None
+    pulse = Pulse(0)
+    replies = yield Call(tuple(calls), repeatable=True)
+    for (now, lost, cancelled), batch_of in zip(replies, batches, strict=True):
+        pulse.now = int(now)
+        pulse.lost += [batch_of[entry] for entry in lost]
+        pulse.cancelled += cancelled
+    return pulse
+
+
+def recover(source: Source, consumer: str, lease_ms: int, most: int) -> Flow[list[Claimed]]:
+    """Claim what others have held for a lease without a sign of life, up to ``most`` of each stream."""
+    calls = (ScriptCall(RECOVER, (key,), (source.group, consumer, lease_ms, most)) for key in source.streams)
+    replies = yield Call(tuple(calls))
+    return [
+        _claimed(place, entry, fields, deliveries)
+        for place, reply in enumerate(replies)
+        for entry, fields, deliveries in reply[1:]
+    ]
+
+
+def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
+    """Give back what does not run, so that this delivery does not count; returns how many that were."""
+    calls = []
+    for place, stream in enumerate(source.streams):
+        own = [held for held in unstarted if held.stream == place]
+        for start in range(0, len(own), BATCH):
+            args = [arg for held in own[start : start + BATCH] for arg in (held.entry, held.deliveries)]
+            fixed = (source.group, consumer, lease_ms, source.control)
+            calls.append(ScriptCall(RELEASE, (stream,), (*fixed, *args)))
+    if not calls:
+        return 0
+    replies = yield Call(tuple(calls), repeatable=True)
+    return sum(int(reply) for reply in replies)
+
+
+# -- time and order -----------------------------------------------------------------------------------
+
+
+def promote(source: Source) -> Flow[Claim]:
+    """Move what is due to its stream; returns when the next is due, as a claim of nothing."""
+    call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
+    while True:
+        [[now, due, moved, error]] = yield Call((call,), repeatable=True)
+        if error or moved < PROMOTED:
+            return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
+
+
+def clean(source: Source, idle_ms: int) -> Flow[tuple[int, int]]:
+    """Remove consumers that have nothing and said nothing for ``idle_ms``; put back what is orphaned.
+
+    Returns how many of each.
+    """
+    calls = (
+        ScriptCall(CLEAN, (key, source.cancelled), (source.group, idle_ms, int(leaves), ORPHANS))
+        for key, leaves in zip(source.streams, source.leaves, strict=True)
+    )
+    replies = yield Call(tuple(calls), repeatable=True)
+    return sum(reply[0] for reply in replies), sum(reply[1] for reply in replies)
+
+
+def pause(source: Source) -> Flow[None]:
+    """Let nothing be claimed any more (``SET``, ``PUBLISH``); what runs goes on."""
+    yield Call((("SET", source.paused, 1), ("PUBLISH", source.control, "pause")), repeatable=True)
+
+
+def resume(source: Source) -> Flow[None]:
+    """Let it be claimed again (``DEL``, ``PUBLISH``)."""
+    yield Call((("DEL", source.paused), ("PUBLISH", source.control, "resume")), repeatable=True)
+
+
+def dead(source: Source, limit: int, after: str = "0-0") -> Flow[list[Letter]]:
+    """Return dead letters, oldest first, up to ``limit``, those after an entry (``XRANGE``)."""
+    replies = yield Call((("XRANGE", source.dead, f"({after}", "+", "COUNT", limit),), repeatable=True)
+    letters = []
+    for entry, flat in replies[0]:
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        fields = {name.decode("utf-8", "replace"): value for name, value in pairs}
+        letters.append(Letter(entry.decode("ascii"), fields))
+    return letters
+
+
+def revive(source: Source, entries: Sequence[str]) -> Flow[tuple[int, str]]:
+    """Put dead letters back as first attempts; returns how many that were, and an error or ""."""
+    keys = (source.dead, source.prefix, source.records)
+    revived = 0
+    for start in range(0, len(entries), BATCH):
+        call = ScriptCall(REVIVE, keys, (source.id_field, *entries[start : start + BATCH]))
+        [[count, error]] = yield Call((call,), repeatable=True)
+        revived += count
+        if error:
+            return revived, error.decode("utf-8", "replace")
+    return revived, ""

@@ -1,0 +1,388 @@
+"""Queues, the caller's side: submitting tasks, waiting for their end, cancelling, counting.
+
+Rules:
+
+- A plain submit is one ``XADD``; only what is later, once or limited needs a script.
+- A submit is repeated after an unknown outcome only if it carries a dedupe id.
+- Waiting does not poll: the address of the waiter is left with the queue, and whoever settles the task
+  pushes the reply there. Should that push get lost, the wait is renewed every `SLICE_MS`.
+- Nothing is known of a task that is ready: it is an entry of a stream. So cancelling one leaves its id
+  with the queue, and who claims it asks for these ids when there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redis_toolkit import keys
+from redis_toolkit._core.flow import (
+    REFUSED,
+    Call,
+    Command,
+    Deadline,
+    Exchange,
+    Flow,
+    Outgoing,
+    ScriptCall,
+)
+from redis_toolkit._core.flows.requests import MARKER
+from redis_toolkit._core.flows.work import Held, Source
+from redis_toolkit._core.scripts import (
+    TASK_CANCEL,
+    TASK_PROGRESS,
+    TASK_PURGE,
+    TASK_STATS,
+    TASK_SUBMIT,
+    TASK_WAIT,
+    UNLOCK,
+)
+from redis_toolkit.errors import OutcomeUnknown, QueueFull, RequestTimeout
+from redis_toolkit.wire import Reply, Wire
+
+__all__ = [
+    "GROUP",
+    "Cancelled",
+    "Record",
+    "Stats",
+    "Submission",
+    "Submitted",
+    "cancel",
+    "cancelled_of",
+    "look",
+    "progress",
+    "purge",
+    "queue_source",
+    "stats",
+    "submit",
+    "submit_many",
+    "unlock",
+    "wait",
+]
+
+GROUP = "workers"
+CHUNK = 500
+SLICE_MS = 10_000
+CANCELLED_MS = 24 * 3600 * 1000
+"""How long an id is remembered that was cancelled and is not claimed."""
+PURGED = 500
+
+
+def queue_source(queue: str, priorities: Sequence[str]) -> Source:
+    """Return the keys of a queue, its priorities in the order of claiming."""
+    places = tuple(keys.task_place(priority) for priority in priorities)
+    return Source(
+        name=queue,
+        group=GROUP,
+        streams=tuple(keys.task_ready(queue, priority) for priority in priorities),
+        prefix=keys.task_streams(queue),
+        back=places,
+        makeable=len(places),
+        leaves=(True,) * len(places),
+        id_field="",
+        delayed=keys.task_delayed(queue),
+        bodies=keys.task_bodies(queue),
+        dead=keys.task_dead(queue),
+        counters=keys.task_counters(queue),
+        paused=keys.task_paused(queue),
+        cancelled=keys.task_cancelled(queue),
+        waiters=keys.task_waiters(queue),
+        records=keys.task_records(queue),
+        locks=keys.task_locks(queue),
+        due=keys.task_due(queue),
+        control=keys.task_control(queue),
+    )
+
+
+@dataclass(slots=True)
+class Submission:
+    """One task to submit.
+
+    Attributes:
+        id: its id; also the dedupe id when ``once_ms`` is set.
+        envelope: its body.
+        priority: one of the queue's.
+        delay_ms: how much later it becomes ready, or None.
+        due_ms: the server's ms when it does, or None; goes before ``delay_ms``.
+        once_ms: for how long another submit with this id adds nothing, or None.
+        unique: a key that one task of the queue holds at a time, until it has ended, or None.
+        unique_ms: when the key is free again although its task has not ended.
+    """
+
+    id: str
+    envelope: bytes
+    priority: str
+    delay_ms: int | None = None
+    due_ms: int | None = None
+    once_ms: int | None = None
+    unique: str | None = None
+    unique_ms: int = 24 * 3600 * 1000
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What came of it: ``ready``, ``later``, ``same`` (submitted before) or ``locked``.
+
+    ``detail`` is the entry id, the server's ms when it is due, either of these, or the id of the task that
+    holds the unique key.
+    """
+
+    state: str
+    detail: str
+
+
+def _submit_command(
+    queue: str, task: Submission, priorities: Sequence[str], most: int | None
+) -> Command | ScriptCall:
+    ready = keys.task_ready(queue, task.priority)
+    plain = task.delay_ms is None and task.due_ms is None and task.once_ms is None and task.unique is None
+    if plain and most is None:
+        return ("XADD", ready, "*", "b", task.envelope)
+    bodies = keys.task_bodies(queue)
+    return ScriptCall(
+        TASK_SUBMIT,
+        (
+            ready,
+            keys.task_delayed(queue),
+            bodies,
+            bodies if task.once_ms is None else keys.task_submitted(queue, task.id),
+            bodies if task.unique is None else keys.task_lock(queue, task.unique),
+            *(keys.task_ready(queue, priority) for priority in priorities),
+        ),
+        (
+            task.id,
+            task.envelope,
+            keys.task_place(task.priority),
+            "" if task.delay_ms is None else task.delay_ms,
+            "" if task.due_ms is None else task.due_ms,
+            "" if most is None else most,
+            "" if task.once_ms is None else task.once_ms,
+            "" if task.unique is None else task.unique_ms,
+            keys.task_due(queue),
+        ),
+    )
+
+
+def submit_many(
+    queue: str, tasks: Sequence[Submission], priorities: Sequence[str], *, max_pending: int | None = None
+) -> Flow[list[Submitted | QueueFull]]:
+    """Submit tasks in order, in few round trips; returns what came of each."""
+    done: list[Submitted | QueueFull] = []
+    for start in range(0, len(tasks), CHUNK):
+        chunk = tasks[start : start + CHUNK]
+        commands = tuple(_submit_command(queue, task, priorities, max_pending) for task in chunk)
+        repeatable = all(task.once_ms is not None for task in chunk)
+        for reply in (yield Call(commands, repeatable=repeatable)):
+            if isinstance(reply, bytes):
+                done.append(Submitted("ready", reply.decode("ascii")))
+                continue
+            state = reply[0].decode("ascii")
+            if state == "full":
+                done.append(
+                    QueueFull(f"queue {queue!r} holds {reply[1]:,} tasks, its max_pending is {max_pending:,}")
+                )
+            else:
+                done.append(Submitted(state, reply[1].decode("utf-8")))
+    return done
+
+
+def submit(
+    queue: str, task: Submission, priorities: Sequence[str], *, max_pending: int | None = None
+) -> Flow[Submitted]:
+    """Submit one task.
+
+    Raises:
+        QueueFull: as many as ``max_pending`` are ready, running or due later.
+    """
+    [done] = yield from submit_many(queue, (task,), priorities, max_pending=max_pending)
+    if isinstance(done, QueueFull):
+        raise done
+    return done
+
+
+# -- the end of a task --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Record:
+    """How a task ended, or how far it has come; ``state`` is None when nothing is known of it.
+
+    ``state`` is ``done``, ``failed``, ``cancelled``, ``expired``, or ``running`` while it says how far it is.
+    """
+
+    state: str | None = None
+    reply: bytes | None = None
+    fields: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task has ended."""
+        return self.state is not None and self.state != "running"
+
+
+def look(queue: str, task_id: str) -> Flow[Record]:
+    """Return what is known of a task (``HGETALL``)."""
+    [flat] = yield Call((("HGETALL", keys.task_record(queue, task_id)),), repeatable=True)
+    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+    fields = {name.decode("utf-8", "replace"): value for name, value in pairs}
+    state = fields.get("state")
+    return Record(state and state.decode("utf-8", "replace"), fields.get("reply"), fields)
+
+
+def wait(queue: str, task_id: str, wait_id: str, wire: Wire, *, timeout_ms: int) -> Flow[Reply]:
+    """Wait for the end of a task, and return the reply: its result, or the error it ended with.
+
+    Args:
+        wait_id: names the reply list of a sync caller; used for one wait only.
+
+    Raises:
+        RequestTimeout: it has not ended after ``timeout_ms``.
+    """
+    reply_key = keys.task_reply(queue, wait_id)
+
+    def build(reply_to: str, left_ms: int) -> ScriptCall:
+        own = (reply_key,) if reply_to == reply_key else ()
+        named = (keys.task_record(queue, task_id), keys.task_waiters(queue), *own)
+        return ScriptCall(TASK_WAIT, named, (task_id, reply_to, left_ms, MARKER + task_id))
+
+    outgoing = Outgoing(task_id, queue, reply_key, build)
+    left = timeout_ms
+    while True:
+        slice_ms = max(min(left, SLICE_MS), 1)
+        left -= slice_ms
+        try:
+            outcome = yield Exchange(outgoing, wire.read_reply, Deadline(slice_ms))
+        except (OutcomeUnknown, RequestTimeout) as error:
+            if left <= 0:
+                said = f"task {task_id} of queue {queue!r} has not ended after {timeout_ms / 1000:g} s"
+                raise RequestTimeout(said) from error
+            continue
+        if outcome is not REFUSED:
+            ended: Reply = outcome
+            return ended
+        record = yield from look(queue, task_id)
+        if record.ended:
+            return wire.read_reply(record.reply or b"")
+        # it has expired between the two; asked again, the wait ends at its deadline
+        if left <= 0:
+            raise RequestTimeout(f"the result of task {task_id} of queue {queue!r} is kept no more")
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """What came of cancelling: ``cancelled`` at once, ``asked`` of whoever claims it, or ``ended`` before.
+
+    ``waiters`` and ``body`` are those of a task that was cancelled at once; ``ended`` is its end.
+    """
+
+    state: str
+    waiters: list[str] = field(default_factory=list)
+    body: bytes = b""
+    ended: str = ""
+
+
+def cancel(queue: str, task_id: str, reply: bytes, ttl_ms: int) -> Flow[Cancelled]:
+    """Cancel a task; ``reply`` is its end, kept for ``ttl_ms``, when it was due later."""
+    call = ScriptCall(
+        TASK_CANCEL,
+        (
+            keys.task_delayed(queue),
+            keys.task_bodies(queue),
+            keys.task_record(queue, task_id),
+            keys.task_cancelled(queue),
+            keys.task_waiters(queue),
+        ),
+        (task_id, reply, ttl_ms, CANCELLED_MS, keys.task_control(queue)),
+    )
+    [[state, *more]] = yield Call((call,), repeatable=True)
+    if state == b"cancelled":
+        addresses = more[0].decode("utf-8")
+        body = more[1].split(b" ", 2)[-1]
+        return Cancelled("cancelled", addresses.split("\n") if addresses else [], body)
+    return Cancelled(state.decode("ascii"), ended=more[0].decode("utf-8") if more else "")
+
+
+def cancelled_of(queue: str, ids: Sequence[str]) -> Flow[list[str]]:
+    """Return which of these tasks were cancelled (``ZMSCORE``)."""
+    if not ids:
+        return []
+    [scores] = yield Call((("ZMSCORE", keys.task_cancelled(queue), *ids),), repeatable=True)
+    return [name for name, score in zip(ids, scores, strict=True) if score is not None]
+
+
+def progress(source: Source, consumer: str, held: Held, id: str, said: bytes, keep_ms: int) -> Flow[bool]:
+    """Say how far a running task is, for ``keep_ms``; returns whether it is this consumer's still."""
+    call = ScriptCall(
+        TASK_PROGRESS,
+        (source.streams[held.stream], source.records + id),
+        (source.group, consumer, held.entry, held.deliveries, said, keep_ms),
+    )
+    replies = yield Call((call,), repeatable=True)
+    return bool(replies[0])
+
+
+# -- the whole queue ----------------------------------------------------------------------------------
+
+
+def unlock(queue: str, locks: Sequence[tuple[str, str]]) -> Flow[int]:
+    """Free unique keys whose tasks will not run (unique key and task id of each)."""
+    if not locks:
+        return 0
+    call = ScriptCall(
+        UNLOCK, tuple(keys.task_lock(queue, key) for key, _ in locks), tuple(whose for _, whose in locks)
+    )
+    replies = yield Call((call,), repeatable=True)
+    return int(replies[0])
+
+
+def purge(source: Source, marked: str) -> Flow[tuple[int, list[bytes]]]:
+    """Remove every task that no worker has claimed; returns how many, and bodies with a text in them."""
+    removed, found = 0, list[bytes]()
+    for stream in source.streams:
+        call = ScriptCall(TASK_PURGE, (source.delayed, source.bodies, stream), (source.group, PURGED, marked))
+        count = PURGED
+        while count == PURGED:
+            [[count, bodies]] = yield Call((call,), repeatable=True)
+            removed += count
+            found += bodies
+    return removed, found
+
+
+@dataclass(slots=True)
+class Stats:
+    """What a queue holds at one moment.
+
+    Attributes:
+        ready: by priority, not claimed yet.
+        running: claimed by a worker.
+        later: due later.
+        dead: dead letters.
+        consumers: consumers known to the server, the most of any priority.
+        counters: how many have ended, by outcome; retries and delays of unknown types under ``later``.
+    """
+
+    ready: dict[str, int]
+    running: int
+    later: int
+    dead: int
+    paused: bool
+    consumers: int
+    counters: dict[str, int]
+
+
+def stats(source: Source, priorities: Sequence[str]) -> Flow[Stats]:
+    """Count what a queue holds."""
+    named = (source.delayed, source.dead, source.counters, source.paused, *source.streams)
+    [[later, dead, paused, flat, *streams]] = yield Call(
+        (ScriptCall(TASK_STATS, named, (source.group,)),), repeatable=True
+    )
+    counted = zip(flat[::2], flat[1::2], strict=True)
+    return Stats(
+        ready={name: length - held for name, (length, held, _) in zip(priorities, streams, strict=True)},
+        running=sum(held for _, held, _ in streams),
+        later=later,
+        dead=dead,
+        paused=bool(paused),
+        consumers=max((count for *_, count in streams), default=0),
+        counters={name.decode("utf-8", "replace"): int(number) for name, number in counted},
+    )

@@ -1,0 +1,306 @@
+"""Moving work between those who hold it: heartbeat, recover, release, promote, clean, revive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from redis_toolkit import keys
+from redis_toolkit._core.flows import leases
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Settlement
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+from tests.lua.driving import ask, drive, entries, fields, pending, scores
+from tests.lua.queues import (
+    BODIES,
+    DEAD,
+    DELAYED,
+    GROUP,
+    HIGH,
+    LOW,
+    SOURCE,
+    claim,
+    claimed,
+    record,
+    submit,
+)  # fmt: skip
+from tests.lua.run import LEASE, all_keys, server_ms
+
+
+def age(server: Server, item: Held, ms: int = 60_000, consumer: str = "me") -> None:
+    """Make an entry as idle as if nobody had spoken for it for that long."""
+    count = pending(server, LOW, GROUP)[item.entry.decode()][1]
+    ask(server, "XCLAIM", LOW, GROUP, consumer, 0, item.entry, "IDLE", ms, "RETRYCOUNT", count, "JUSTID")
+
+
+def idle(server: Server) -> dict[str, int]:
+    return {row[0]: row[2] for row in ask(server, "XPENDING", LOW, GROUP, "-", "+", 1000)}
+
+
+def beat(server: Server, *items: Held, consumer: str = "me") -> Any:
+    running = [(item, str(place)) for place, item in enumerate(items)]
+    return drive(server, leases.heartbeat(SOURCE, consumer, running))
+
+
+def recover(server: Server, consumer: str = "other", most: int = 100) -> list[Claimed]:
+    return drive(server, leases.recover(SOURCE, consumer, LEASE, most))
+
+
+class TestHeartbeat:
+    @pytest.mark.parametrize("many", [1, 2, 5])
+    def test_it_renews_and_counts_no_delivery(self, server: Server, many: int) -> None:
+        items = claimed(server, *map(str, range(many)))
+        for item in items:
+            age(server, item)
+        before = server_ms(server)
+        pulse = beat(server, *items)
+        assert before <= pulse.now <= server_ms(server)
+        assert (pulse.lost, pulse.cancelled) == ([], [])
+        assert max(idle(server).values()) < 50_000
+        assert set(pending(server, LOW, GROUP).values()) == {("me", 1)}
+
+    @pytest.mark.parametrize("many", [1, 5])
+    def test_it_never_takes_back_what_is_lost(self, server: Server, many: int) -> None:
+        items = claimed(server, *map(str, range(many)))
+        ask(server, "XCLAIM", LOW, GROUP, "other", 0, items[0].entry)
+        assert beat(server, *items).lost == [items[0]]
+        assert pending(server, LOW, GROUP)[items[0].entry.decode()] == ("other", 2)
+
+        ask(server, "XCLAIM", LOW, GROUP, "me", 0, items[0].entry)
+        assert beat(server, *items).lost == [items[0]]
+        assert pending(server, LOW, GROUP)[items[0].entry.decode()] == ("me", 3)
+
+    def test_what_has_ended_is_lost(self, server: Server) -> None:
+        [item] = claimed(server, "1")
+        ask(server, "XACK", LOW, GROUP, item.entry)
+        assert beat(server, item).lost == [item]
+        assert pending(server, LOW, GROUP) == {}
+
+    def test_it_hears_of_cancelled_ones(self, server: Server) -> None:
+        items = claimed(server, "0", "1")
+        server.execute("ZADD", SOURCE.cancelled, 1, "1", 1, "other")
+        assert beat(server, *items).cancelled == [b"1"]
+
+    def test_nothing_runs(self, server: Server) -> None:
+        assert beat(server) is None
+
+
+class TestRecover:
+    def test_what_was_held_for_a_lease_comes_with_its_deliveries(self, server: Server) -> None:
+        items = claimed(server, "0", "1")
+        age(server, items[0])
+        assert recover(server) == [Claimed(1, items[0].entry, 2, b'{"id":"0"}')]
+        assert pending(server, LOW, GROUP) == {
+            items[0].entry.decode(): ("other", 2), items[1].entry.decode(): ("me", 1),
+        }  # fmt: skip
+        assert recover(server) == []
+
+    @pytest.mark.fault(3, "tasks")
+    def test_deliveries_go_on_counting(self, server: Server) -> None:
+        [item] = claimed(server, "0")
+        counts = []
+        for _ in range(5):
+            age(server, item)
+            counts.append(recover(server, "me")[0].deliveries)
+        assert counts == [2, 3, 4, 5, 6]
+
+    def test_no_more_than_there_is_room_for(self, server: Server) -> None:
+        for item in claimed(server, *map(str, range(5))):
+            age(server, item)
+        assert [len(recover(server, most=2)) for _ in range(3)] == [2, 2, 1]
+
+    def test_what_was_deleted_is_dropped(self, server: Server) -> None:
+        items = claimed(server, "0", "1")
+        for item in items:
+            age(server, item)
+        ask(server, "XDEL", LOW, items[0].entry)
+        assert [item.body for item in recover(server)] == [b'{"id":"1"}']
+        assert list(pending(server, LOW, GROUP)) == [items[1].entry.decode()]
+
+    def test_without_a_group_there_is_nothing(self, server: Server) -> None:
+        assert recover(server) == []
+        submit(server, "1")
+        assert recover(server) == []
+
+    @pytest.mark.fault(25, "tasks")
+    def test_it_goes_on_when_memory_is_full(self, server: Server) -> None:
+        [item] = claimed(server, "0")
+        age(server, item)
+        server.execute("CONFIG", "SET", "maxmemory", "1")
+        try:
+            assert beat(server, item).lost == []
+            age(server, item)
+            assert len(recover(server)) == 1
+        finally:
+            server.execute("CONFIG", "SET", "maxmemory", "0")
+
+
+class TestRelease:
+    def test_the_next_to_recover_has_it_and_no_delivery_counts(self, server: Server) -> None:
+        items = claimed(server, "0", "1")
+        assert drive(server, leases.release(SOURCE, "me", items[:1], LEASE)) == 1
+        assert pending(server, LOW, GROUP)[items[0].entry.decode()] == ("me", 0)
+        assert [item.deliveries for item in recover(server)] == [1]
+        assert beat(server, *items).lost == [items[0]]
+
+    def test_not_what_is_lost(self, server: Server) -> None:
+        [item] = claimed(server, "0")
+        ask(server, "XCLAIM", LOW, GROUP, "other", 0, item.entry)
+        assert drive(server, leases.release(SOURCE, "me", [item], LEASE)) == 0
+        assert pending(server, LOW, GROUP) == {item.entry.decode(): ("other", 2)}
+        assert drive(server, leases.release(SOURCE, "me", [], LEASE)) == 0
+
+    def test_it_is_said(self, server: Server) -> None:
+        items = claimed(server, "0")
+        with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
+            heard.subscribe(SOURCE.control)
+            assert heard.get_message(timeout=30)
+            drive(server, leases.release(SOURCE, "me", items, LEASE))
+            assert heard.get_message(timeout=30)["data"] == "released"
+
+
+class TestPromote:
+    def put(self, server: Server, due: int, id: str, value: str) -> None:
+        server.execute("ZADD", DELAYED, due, id)
+        server.execute("HSET", BODIES, id, value)
+
+    def test_what_is_due_goes_to_its_stream(self, server: Server) -> None:
+        later = server_ms(server) + 900_000
+        self.put(server, 2, "a", "low 1 {a b}")
+        self.put(server, 1, "b", "high 3 \x00\n b")
+        self.put(server, later, "c", "low 1 c")
+
+        assert drive(server, leases.promote(SOURCE)).due == later
+
+        assert [found for _, found in entries(server, LOW)] == [{"b": "{a b}"}]
+        assert [found for _, found in entries(server, HIGH)] == [{"b": "\x00\n b", "a": "3"}]
+        assert scores(server, DELAYED) == {"c": later}
+        assert fields(server, BODIES) == {"c": "low 1 c"}
+        assert claim(server)[0].attempt == 3
+
+    def test_more_than_one_round(self, server: Server) -> None:
+        for number in range(leases.PROMOTED + 1):
+            self.put(server, 1, str(number), "low 1 x")
+        assert drive(server, leases.promote(SOURCE)).due is None
+        assert server.execute("XLEN", LOW) == leases.PROMOTED + 1
+        assert all_keys(server) == {LOW}
+
+    def test_an_id_without_a_body_goes(self, server: Server) -> None:
+        server.execute("ZADD", DELAYED, 1, "a")
+        drive(server, leases.promote(SOURCE))
+        assert all_keys(server) == set()
+
+    @pytest.mark.fault(25, "tasks")
+    def test_it_goes_on_when_memory_is_full(self, server: Server) -> None:
+        self.put(server, 1, "a", "low 1 x")
+        server.execute("CONFIG", "SET", "maxmemory", "1")
+        try:
+            drive(server, leases.promote(SOURCE))
+        finally:
+            server.execute("CONFIG", "SET", "maxmemory", "0")
+        assert all_keys(server) == {LOW}
+
+    @pytest.mark.fault(34, "tasks")
+    def test_a_foreign_value_keeps_only_what_would_go_there(self, server: Server) -> None:
+        self.put(server, 1, "a", "high 1 x")
+        self.put(server, 2, "b", "low 1 y")
+        server.execute("SET", HIGH, "mine")
+        now = server_ms(server)
+
+        assert drive(server, leases.promote(SOURCE)).error.startswith("WRONGTYPE")
+
+        assert fields(server, BODIES) == {"a": "high 1 x"}
+        assert scores(server, DELAYED)["a"] >= now + 1000
+        assert [found for _, found in entries(server, LOW)] == [{"b": "y"}]
+
+    @pytest.mark.fault(35, "tasks")
+    @pytest.mark.parametrize("command", ["xadd", "zrem", "hdel"])
+    def test_a_missing_right_loses_and_doubles_nothing(self, server: Server, command: str) -> None:
+        self.put(server, 1, "a", "low 1 x")
+        server.execute("ACL", "SETUSER", "default", f"-{command}")
+        error = ""
+        try:
+            error = drive(server, leases.promote(SOURCE)).error
+        except redis.ResponseError as refused:
+            error = str(refused)
+        finally:
+            server.execute("ACL", "SETUSER", "default", "+@all")
+        assert error
+        assert all_keys(server) == {DELAYED, BODIES}
+
+    def test_what_was_put_off_comes_back(self, server: Server) -> None:
+        [item] = claimed(server, "7")
+        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Later(0), attempt=2)]))
+        eventually(lambda: drive(server, leases.promote(SOURCE)).due is None)
+        [again] = claim(server)
+        assert (again.body, again.attempt, again.deliveries) == (b'{"id":"7"}', 2, 1)
+
+
+class TestClean:
+    def consumers(self, server: Server, key: str = LOW) -> set[str]:
+        return {flat[1] for flat in ask(server, "XINFO", "CONSUMERS", key, GROUP)}
+
+    def test_consumers_go_only_when_they_have_nothing(self, server: Server) -> None:
+        claimed(server, "1", consumer="busy")
+        ask(server, "XGROUP", "CREATECONSUMER", LOW, GROUP, "gone")
+        assert drive(server, leases.clean(SOURCE, 900_000)) == (0, 0)
+        assert self.consumers(server) == {"busy", "gone"}
+        removed, _ = drive(server, leases.clean(SOURCE, 0))
+        assert removed >= 1  # "gone"; and "busy" in the other stream, where the server notes it there
+        assert self.consumers(server) == {"busy"}
+
+    @pytest.mark.fault(13, "tasks")
+    def test_what_a_deleted_consumer_had_is_put_back(self, server: Server) -> None:
+        claimed(server, "1", "2", consumer="a")
+        claimed(server, "3", consumer="b")
+        submit(server, "4")
+        ask(server, "XGROUP", "DELCONSUMER", LOW, GROUP, "a")
+
+        assert drive(server, leases.clean(SOURCE, 900_000)) == (0, 2)
+        assert drive(server, leases.clean(SOURCE, 900_000)) == (0, 0)
+
+        assert {item.body for item in claim(server)} == {b'{"id":"%s"}' % one for one in (b"1", b"2", b"4")}
+        assert len(entries(server, LOW)) == len(pending(server, LOW, GROUP)) == 4
+
+    def test_old_cancelled_ids_go(self, server: Server) -> None:
+        server.execute("ZADD", SOURCE.cancelled, 1, "old", server_ms(server) + 900_000, "new")
+        drive(server, leases.clean(SOURCE, 0))
+        assert list(scores(server, SOURCE.cancelled)) == ["new"]
+
+    def test_without_a_group_there_is_nothing(self, server: Server) -> None:
+        submit(server, "1")
+        assert drive(server, leases.clean(SOURCE, 0)) == (0, 0)
+
+
+class TestDeadLetters:
+    def bury(self, server: Server, *ids: str) -> list[leases.Letter]:
+        for item, name in zip(claimed(server, *ids), ids, strict=True):
+            letter = DeadLetter("failed", "E", "T", b"r", 60_000, "add")
+            drive(server, leases.settle(SOURCE, "me", [Settlement(item, name, letter, attempt=5)]))
+        return drive(server, leases.dead(SOURCE, 100))
+
+    def test_they_are_listed_oldest_first(self, server: Server) -> None:
+        letters = self.bury(server, "1", "2", "3")
+        assert [letter.fields["id"] for letter in letters] == [b"1", b"2", b"3"]
+        assert letters[0].fields["b"] == b'{"id":"1"}'
+        assert drive(server, leases.dead(SOURCE, 1, after=letters[0].entry)) == letters[1:2]
+
+    def test_they_come_back_as_first_attempts(self, server: Server) -> None:
+        letters = self.bury(server, "1", "2", "3")
+        assert drive(server, leases.revive(SOURCE, [letters[2].entry, letters[0].entry, "1-1"])) == (2, "")
+        assert [(item.body, item.attempt) for item in claim(server)] == [
+            (b'{"id":"3"}', 1), (b'{"id":"1"}', 1),
+        ]  # fmt: skip
+        assert [found["id"] for _, found in entries(server, DEAD)] == ["2"]
+        assert [server.execute("EXISTS", record(one)) for one in "123"] == [0, 1, 0]
+
+    def test_a_foreign_value_leaves_them_dead(self, server: Server) -> None:
+        letters = self.bury(server, "1")
+        server.execute("DEL", LOW)
+        server.execute("SET", LOW, "mine")
+        count, error = drive(server, leases.revive(SOURCE, [letters[0].entry]))
+        assert (count, error[:9]) == (0, "WRONGTYPE")
+        assert len(entries(server, DEAD)) == 1
+        assert keys.task_dead("q") == DEAD

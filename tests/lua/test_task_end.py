@@ -1,0 +1,167 @@
+"""What callers ask a queue: waiting for an end, cancelling, progress, purging, counting."""
+
+from __future__ import annotations
+
+import pytest
+
+from redis_toolkit import keys
+from redis_toolkit._core.flow import REFUSED
+from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows.tasks import Cancelled, Stats, Submission
+from redis_toolkit._core.flows.work import DeadLetter, Ended, Settlement
+from redis_toolkit.codecs import JSONCodec
+from redis_toolkit.wire import Wire
+from tests.kit.servers import Server
+from tests.lua.driving import ask, drive, entries, exchange, fields, scores
+from tests.lua.queues import BODIES, DELAYED, GROUP, LOW, PRIORITIES, SOURCE, claim, claimed, record, submit
+from tests.lua.run import all_keys, expires_within, server_ms
+
+WIRE = Wire(JSONCodec(), 10_000)
+REPLY = keys.task_reply("q", "w1")
+
+
+def wait(server: Server, wait_id: str = "w1", *, timeout_ms: int = 5000) -> int:
+    flow = tasks.wait("q", "7", wait_id, WIRE, timeout_ms=timeout_ms)
+    return int(exchange(server, flow)[1])
+
+
+class TestWaiting:
+    def test_the_address_is_left(self, server: Server) -> None:
+        assert wait(server) == 1
+        assert fields(server, SOURCE.waiters) == {"7": REPLY}
+        assert expires_within(server, SOURCE.waiters, 65_000)
+        assert all_keys(server) == {SOURCE.waiters}
+
+    def test_several_wait_each_once(self, server: Server) -> None:
+        for wait_id in ("w1", "w2", "w1", "w"):
+            assert wait(server, wait_id) == 1
+        assert fields(server, SOURCE.waiters)["7"].split("\n") == [
+            keys.task_reply("q", wait_id) for wait_id in ("w1", "w2", "w")
+        ]
+
+    def test_the_longest_wait_sets_the_life(self, server: Server) -> None:
+        wait(server, timeout_ms=9000)
+        wait(server, "w2", timeout_ms=1)
+        assert expires_within(server, SOURCE.waiters, 69_000)
+
+    def test_of_one_that_has_ended_a_marker_comes(self, server: Server) -> None:
+        server.execute("HSET", record("7"), "state", "done", "reply", "r")
+        assert wait(server) == 0
+        assert ask(server, "LRANGE", REPLY, 0, -1) == ["!7"]
+        assert expires_within(server, REPLY, 60_000)
+        assert all_keys(server) == {REPLY, record("7")}
+
+    def test_then_its_record_is_read(self, server: Server) -> None:
+        server.execute("HSET", record("7"), "state", "done", "reply", '{"id":"7","data":5}')
+        flow = tasks.wait("q", "7", "w1", WIRE, timeout_ms=5000)
+        assert exchange(server, flow)[1] == 0
+        look = flow.send(REFUSED)
+
+        def rest():  # type: ignore[no-untyped-def] # the rest of the flow, from that step on
+            answer = yield look
+            return flow.send(answer)
+
+        with pytest.raises(StopIteration) as ended:
+            drive(server, rest())
+        assert ended.value.value.data == 5
+
+    def test_progress_is_no_end(self, server: Server) -> None:
+        server.execute("HSET", record("7"), "state", "running", "progress", "5")
+        assert wait(server) == 1
+        found = drive(server, tasks.look("q", "7"))
+        assert (found.state, found.ended, found.fields["progress"]) == ("running", False, b"5")
+        assert drive(server, tasks.look("q", "unknown")).state is None
+
+
+class TestProgress:
+    def test_it_is_kept_while_the_task_is_its_own(self, server: Server) -> None:
+        [item] = claimed(server, "7")
+        assert drive(server, tasks.progress(SOURCE, "me", item, "7", b"half", 20_000))
+        assert fields(server, record("7")) == {
+            "state": "running", "progress": "half", "worker": "me", "deliveries": "1",
+        }  # fmt: skip
+        assert expires_within(server, record("7"), 20_000)
+
+    def test_not_over_the_end(self, server: Server) -> None:
+        [item] = claimed(server, "7")
+        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Ended("done", b"", 60_000))]))
+        assert not drive(server, tasks.progress(SOURCE, "me", item, "7", b"half", 20_000))
+        assert fields(server, record("7"))["state"] == "done"
+
+
+class TestCancelling:
+    def cancel(self, server: Server, id: str = "7") -> Cancelled:
+        return drive(server, tasks.cancel("q", id, b"reply", 60_000))
+
+    def later(self, server: Server) -> None:
+        task = Submission("7", b"{a b}", "low", delay_ms=60_000)
+        drive(server, tasks.submit("q", task, PRIORITIES))
+
+    def test_one_that_is_due_later_ends_at_once(self, server: Server) -> None:
+        self.later(server)
+        wait(server)
+        assert self.cancel(server) == Cancelled("cancelled", [REPLY], b"{a b}")
+        found = fields(server, record("7"))
+        assert abs(int(found.pop("finished")) - server_ms(server)) < 60_000
+        assert found == {"state": "cancelled", "reply": "reply"}
+        assert all_keys(server) == {record("7")}
+        assert self.cancel(server) == Cancelled("ended", ended="cancelled")
+
+    def test_of_any_other_its_id_is_left_and_said(self, server: Server) -> None:
+        submit(server, "7")
+        with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
+            heard.subscribe(keys.task_control("q"))
+            assert heard.get_message(timeout=30)
+            assert self.cancel(server) == Cancelled("asked")
+            assert heard.get_message(timeout=30)["data"] == "cancel 7"
+        expiry = scores(server, SOURCE.cancelled)["7"]
+        assert 0 <= server_ms(server) + tasks.CANCELLED_MS - expiry < 60_000
+        assert len(entries(server, LOW)) == 1
+        assert drive(server, tasks.cancelled_of("q", ["6", "7", "8"])) == ["7"]
+        assert drive(server, tasks.cancelled_of("q", [])) == []
+
+    def test_one_that_has_ended_stays_as_it_is(self, server: Server) -> None:
+        server.execute("HSET", record("7"), "state", "done")
+        assert self.cancel(server) == Cancelled("ended", ended="done")
+        assert all_keys(server) == {record("7")}
+
+
+def test_purging_leaves_what_runs(server: Server) -> None:
+    claimed(server, "running")
+    submit(server, *map(str, range(tasks.PURGED + 1)))
+    submit(server, "h", priority="high")
+    locked = Submission("l", b'{"unique":"u"}', "low", delay_ms=60_000, unique="u")
+    drive(server, tasks.submit("q", locked, PRIORITIES))
+
+    removed, marked = drive(server, tasks.purge(SOURCE, '"unique"'))
+
+    assert (removed, marked) == (tasks.PURGED + 3, [b'{"unique":"u"}'])
+    assert [found["b"] for _, found in entries(server, LOW)] == ['{"id":"running"}']
+    assert not server.execute("EXISTS", DELAYED, BODIES)
+    assert drive(server, tasks.unlock("q", [("u", "somebody"), ("none", "x")])) == 0
+    assert drive(server, tasks.unlock("q", [("u", "l")])) == 1
+    assert drive(server, tasks.unlock("q", [])) == 0
+    assert drive(server, tasks.purge(SOURCE, '"unique"')) == (0, [])
+
+
+def test_purging_before_the_first_worker(server: Server) -> None:
+    submit(server, "1", "2")
+    assert drive(server, tasks.purge(SOURCE, "x")) == (2, [])
+
+
+def test_counting(server: Server) -> None:
+    nothing = Stats({"high": 0, "low": 0}, 0, 0, 0, False, 0, {})
+    assert drive(server, tasks.stats(SOURCE, PRIORITIES)) == nothing
+
+    items = claimed(server, "1", "2", "3")
+    submit(server, "4", "5")
+    submit(server, "6", priority="high")
+    drive(server, tasks.submit("q", Submission("7", b"x", "low", delay_ms=60_000), PRIORITIES))
+    outcomes = [Settlement(items[0], "1", Ended("done")), Settlement(items[1], "2", DeadLetter("no"))]
+    drive(server, leases.settle(SOURCE, "me", outcomes))
+    drive(server, leases.pause(SOURCE))
+
+    found = drive(server, tasks.stats(SOURCE, PRIORITIES))
+    assert found == Stats({"high": 1, "low": 2}, 1, 1, 1, True, 1, {"done": 1, "dead": 1})
+    assert claim(server) == []
+    assert GROUP == "workers"
