@@ -27,10 +27,13 @@ def send(server: Server, *commands: Command) -> list[Any]:
         return replies
 
 
-def drive(server: Server, flow: Flow[T]) -> T:
-    """Carry out a flow, and return its result; an error reply is thrown into it."""
+def drive(server: Server, flow: Flow[T], first: Any = None) -> T:
+    """Carry out a flow, and return its result; an error reply is thrown into it.
+
+    `first` is its step that waits for an answer, when it has been begun already.
+    """
     try:
-        step = next(flow)
+        step = first or next(flow)
         while True:
             assert isinstance(step, Call), step
             replies = send(server, *(by_text(command) for command in step.commands))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from redis_toolkit import keys
 from redis_toolkit._core.flow import REFUSED
 from redis_toolkit._core.flows import leases, tasks
@@ -55,15 +53,7 @@ class TestWaiting:
         server.execute("HSET", record("7"), "state", "done", "reply", '{"id":"7","data":5}')
         flow = tasks.wait("q", "7", "w1", WIRE, timeout_ms=5000)
         assert exchange(server, flow)[1] == 0
-        look = flow.send(REFUSED)
-
-        def rest():  # type: ignore[no-untyped-def] # the rest of the flow, from that step on
-            answer = yield look
-            return flow.send(answer)
-
-        with pytest.raises(StopIteration) as ended:
-            drive(server, rest())
-        assert ended.value.value.data == 5
+        assert drive(server, flow, flow.send(REFUSED)).data == 5
 
     def test_progress_is_no_end(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "running", "progress", "5")

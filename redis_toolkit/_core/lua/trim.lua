@@ -79,6 +79,6 @@ if room then
   local appended = redis.call('HGET', KEYS[2], 'appended') or 0
   redis.call('HSET', KEYS[2], 'check', string.format('%.0f', appended + math.max(room, 0)))
 else
-  redis.call('HDEL', KEYS[2], 'check')
+  redis.call('HDEL', KEYS[2], 'check', 'appended')
 end
 return {removed, dropped, full, backlog, limit}
