@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import redis
 
+from redis_toolkit._core.flow import by_text
 from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claim, Claimed
 from tests.kit.servers import Server
@@ -107,6 +108,29 @@ def test_the_waiting_command_takes_one_of_each_and_says_whether_it_is_paused(ser
     take(server)
     ask(server, "XREADGROUP", "GROUP", GROUP, "me", "STREAMS", LOW, ">")
     assert leases.read_block(SOURCE, send(server, *leases.block(SOURCE, "me", 1))[0]) == []
+
+
+def packet(server: Server, free: int, main: int) -> Claim:
+    commands = leases.claim_packet(SOURCE, "me", free, main)
+    return leases.read_packet(SOURCE, send(server, *map(by_text, commands)))
+
+
+def test_one_packet_takes_what_goes_before_and_the_rest_natively(server: Server) -> None:
+    take(server)
+    submit(server, "l1", "l2", "l3")
+    submit(server, "h", priority="high")
+    before = server_ms(server)
+
+    found = packet(server, 2, 1)
+    assert [(item.stream, item.body) for item in found.items] == [
+        (0, b'{"id":"h"}'), (1, b'{"id":"l1"}'), (1, b'{"id":"l2"}'),
+    ]  # fmt: skip
+    assert found.now >= before
+    assert packet(server, 2, 0).items == []
+    assert [item.body for item in packet(server, 2, 1).items] == [b'{"id":"l3"}']
+
+    drive(server, leases.pause(SOURCE))
+    assert packet(server, 2, 1).paused
 
 
 @pytest.mark.fault(25, "tasks")

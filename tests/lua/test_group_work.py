@@ -8,7 +8,7 @@ import redis
 from redis_toolkit import keys
 from redis_toolkit._core.flows import durable, leases
 from redis_toolkit._core.flows.durable import Event
-from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Settled, Settlement
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Ok, Settled, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
@@ -40,11 +40,13 @@ def test_what_is_done_is_acknowledged_and_stays_for_others(server: Server, ids: 
     items = take(server)
     assert items[0] == Claimed(1, ids[0], 1, b"1", 1, None)
     before = all_keys(server)
-    settlements = [Settlement(item, item.entry, Ended("done")) for item in items]
+    settlements = [Settlement(item, item.entry, Ok()) for item in items]
     assert drive(server, leases.settle(SOURCE, "me", settlements)) == Settled()
     assert pending(server, STREAM, "g") == {}
     assert len(entries(server, STREAM)) == 3
     assert all_keys(server) == before | {SOURCE.counters}
+    assert fields(server, SOURCE.counters) == {"done": "3"}
+    assert [why for _, why in drive(server, leases.settle(SOURCE, "me", settlements)).failed] == ["lost"] * 3
     assert len(drive(server, leases.claim(OTHER, "me", 100)).items) == 3
 
 

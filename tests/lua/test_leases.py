@@ -9,7 +9,7 @@ import redis
 
 from redis_toolkit import keys
 from redis_toolkit._core.flows import leases
-from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Settlement
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Letter, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
@@ -275,7 +275,7 @@ class TestClean:
 
 
 class TestDeadLetters:
-    def bury(self, server: Server, *ids: str) -> list[leases.Letter]:
+    def bury(self, server: Server, *ids: str) -> list[Letter]:
         for item, name in zip(claimed(server, *ids), ids, strict=True):
             letter = DeadLetter("failed", "E", "T", b"r", 60_000, "add")
             drive(server, leases.settle(SOURCE, "me", [Settlement(item, name, letter, attempt=5)]))

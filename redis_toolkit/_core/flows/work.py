@@ -18,6 +18,7 @@ __all__ = [
     "Held",
     "Later",
     "Letter",
+    "Ok",
     "Pulse",
     "Settled",
     "Settlement",
@@ -116,6 +117,16 @@ class Ended:
 
 
 @dataclass(slots=True)
+class Ok:
+    """It is done, and nobody asks for it: neither a record nor who waits is looked for."""
+
+    state: str = field(default="ok", init=False)
+
+    def args(self) -> tuple[Arg, ...]:
+        return ()
+
+
+@dataclass(slots=True)
 class DeadLetter:
     """It failed for good, and is kept with the reason."""
 
@@ -156,7 +167,7 @@ class Settlement:
 
     held: Held
     id: str | bytes
-    outcome: Ended | DeadLetter | Later
+    outcome: Ended | Ok | DeadLetter | Later
     attempt: int = 1
     lock: str = ""
 

@@ -3,14 +3,14 @@
 --   5 HASH of counters, 6 HASH of waiters, 7 ZSET of cancelled ids, 8 prefix of the records (HASHes),
 --   9 prefix of the locks (STRINGs)
 -- ARGV 1 group, 2 consumer, 3 the stream's name after its prefix, 4 '1' if what ends leaves the stream,
---   5 Pub/Sub channel of due times, 6 number of entries, then for each: 7 entry id, deliveries, outcome,
---   id, attempt, unique key or '', and by outcome
+--   5 Pub/Sub channel of due times, 6 number of entries, then for each: 7 entry id, deliveries, outcome;
+--   unless that is ok: id, attempt, unique key or '', and by outcome
 --   done, failed, cancelled, expired: ttl ms of the record, type, reply
 --   dead: ttl ms of the record, type, reply, reason, error, traceback
 --   later: delay ms, before the attempt that is given
 -- Returns {{place in the batch, why it did not count, ...}, {id, addresses that wait for it, ...}}.
 --
--- A ttl of 0 keeps no record; -1 also removes what progress has left of one. 'lost' is why when the entry
+-- What is ok is done, and nobody asks for it: there is no record, no waiter and no lock. A ttl of 0 keeps no record; -1 also removes what progress has left of one. 'lost' is why when the entry
 -- is this consumer's no more, or was delivered again since; else it is the text of an error, and the entry
 -- stays claimed. XACK ignores who owns an entry, so each is looked up first, most of them by one XPENDING.
 --
@@ -82,7 +82,9 @@ for place = 1, count do
   local lock, more, why = ARGV[at + 5], at + 6, nil
   if deliveries(entry) ~= tonumber(delivered) then
     why = 'lost'
-    at = more + (outcome == 'later' and 1 or outcome == 'dead' and 6 or 3)
+    at = outcome == 'ok' and at + 3 or more + (outcome == 'later' and 1 or outcome == 'dead' and 6 or 3)
+  elseif outcome == 'ok' then
+    at = at + 3
   elseif outcome == 'later' then
     at = more + 1
     local kept = body(entry)
@@ -111,7 +113,7 @@ for place = 1, count do
     gone[#gone + 1] = entry
     owned[entry] = -1
     totals[outcome] = (totals[outcome] or 0) + 1
-    if outcome ~= 'later' then
+    if outcome ~= 'ok' and outcome ~= 'later' then
       if waited or stopped then
         ended[#ended + 1] = id
       end
@@ -129,7 +131,7 @@ if #gone > 0 then
   end
 end
 for outcome, number in pairs(totals) do
-  redis.pcall('HINCRBY', KEYS[5], outcome, number)
+  redis.pcall('HINCRBY', KEYS[5], outcome == 'ok' and 'done' or outcome, number)
 end
 local waiters = {}
 if waited and #ended > 0 then
