@@ -111,8 +111,8 @@ def test_the_waiting_command_takes_one_of_each_and_says_whether_it_is_paused(ser
 
 
 def packet(server: Server, free: int, main: int) -> Claim:
-    commands = leases.claim_packet(SOURCE, "me", free, main)
-    return leases.read_packet(SOURCE, send(server, *map(by_text, commands)))
+    script, read = leases.claim_packet(SOURCE, "me", free, main)
+    return leases.read_packet(SOURCE, send(server, by_text(script), read))
 
 
 def test_one_packet_takes_what_goes_before_and_the_rest_natively(server: Server) -> None:

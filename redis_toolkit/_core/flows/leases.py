@@ -78,8 +78,8 @@ def claim(source: Source, consumer: str, free: int) -> Flow[Claim]:
 def claim_packet(source: Source, consumer: str, free: int, main: int) -> tuple[ScriptCall, Command]:
     """Return the commands that take up to ``free`` from the streams before ``main``, then from that one.
 
-    It costs the server a third of what `claim_call` does where ``main`` is the stream with the backlog, as its
-    entries do not pass through Lua. The price: what the first command brings is claimed on top of ``free``,
+    It costs the server half of what `claim_call` does where ``main`` is the stream with the backlog, as
+    its entries do not pass through Lua. The price: what the first command brings comes on top of ``free``,
     streams after ``main`` are not read, and a source that is paused gives back what the second one took.
     """
     keys = (source.delayed, source.paused, source.cancelled, *source.streams[:main])

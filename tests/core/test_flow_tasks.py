@@ -1,0 +1,135 @@
+"""The caller's side of a queue, step by step, with no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from redis_toolkit._core.flow import REFUSED, Call, Exchange, ScriptCall
+from redis_toolkit._core.flows import tasks
+from redis_toolkit._core.flows.requests import MARKER
+from redis_toolkit._core.flows.tasks import Cancelled, Submission, Submitted
+from redis_toolkit._core.scripts import TASK_CANCEL, TASK_SUBMIT, TASK_WAIT
+from redis_toolkit.codecs import JSONCodec
+from redis_toolkit.errors import OutcomeUnknown, QueueFull, RequestTimeout
+from redis_toolkit.wire import Reply, Wire
+from tests.core.by_hand import Driven
+
+WIRE = Wire(JSONCodec(), 10_000)
+PRIORITIES = ("high", "low")
+READY = ("rt:q:{q}:p:high", "rt:q:{q}:p:low")
+
+
+def submit(most: int | None = None, **more: Any) -> Driven:
+    return Driven(tasks.submit("q", Submission("7", b"{}", "low", **more), PRIORITIES, max_pending=most))
+
+
+class TestSubmitting:
+    def test_a_plain_one_is_never_repeated(self) -> None:
+        flow = submit()
+        assert flow.last(Call) == Call((("XADD", "rt:q:{q}:p:low", "*", "b", b"{}"),), repeatable=False)
+        assert flow.answer([b"1-1"]).result == Submitted("ready", "1-1")
+
+    def test_one_with_everything(self) -> None:
+        call = submit(9, delay_ms=5, due_ms=6, once_ms=7, unique="u", unique_ms=8).last(Call)
+        assert call.repeatable
+        assert call.commands == (
+            ScriptCall(
+                TASK_SUBMIT,
+                (
+                    READY[1],
+                    "rt:q:{q}:delayed",
+                    "rt:q:{q}:bodies",
+                    "rt:q:{q}:id:7",
+                    "rt:q:{q}:unique:u",
+                    *READY,
+                ),
+                ("7", b"{}", "low", 5, 6, 9, 7, 8, "rt:q:{q}:due"),
+            ),
+        )
+
+    def test_what_is_not_asked_for_is_empty(self) -> None:
+        [call] = submit(delay_ms=0).last(Call).commands
+        assert isinstance(call, ScriptCall)
+        assert call.keys[3:5] == ("rt:q:{q}:bodies",) * 2
+        assert call.args == ("7", b"{}", "low", 0, "", "", "", "", "rt:q:{q}:due")
+
+    @pytest.mark.parametrize("state", ["ready", "later", "same", "locked"])
+    def test_what_comes_of_it(self, state: str) -> None:
+        assert submit(9).answer([[state.encode(), b"5"]]).result == Submitted(state, "5")
+
+    def test_a_full_queue(self) -> None:
+        with pytest.raises(QueueFull, match="queue 'q' holds 1,000 tasks, its max_pending is 1,000"):
+            submit(1000).answer([[b"full", 1000]])
+
+    def test_many_go_in_chunks(self) -> None:
+        many = [Submission(str(number), b"{}", "low") for number in range(tasks.CHUNK + 1)]
+        flow = Driven(tasks.submit_many("q", many, PRIORITIES))
+        flow.answer([b"1-1"] * tasks.CHUNK).answer([b"2-2"])
+        assert flow.result[-1] == Submitted("ready", "2-2")
+        assert len(flow.result) == tasks.CHUNK + 1
+        assert Driven(tasks.submit_many("q", [], PRIORITIES)).result == []
+
+    def test_many_are_repeated_only_if_each_may_be(self) -> None:
+        many = [Submission("1", b"{}", "low", once_ms=5), Submission("2", b"{}", "low")]
+        assert not Driven(tasks.submit_many("q", many, PRIORITIES)).last(Call).repeatable
+        assert Driven(tasks.submit_many("q", many[:1], PRIORITIES)).last(Call).repeatable
+
+
+def wait(timeout_ms: int = 5000) -> Driven:
+    return Driven(tasks.wait("q", "7", "w", WIRE, timeout_ms=timeout_ms))
+
+
+class TestWaiting:
+    def test_the_step(self) -> None:
+        step = wait().last(Exchange)
+        assert step.deadline.timeout_ms == 5000
+        assert (step.request.id, step.request.reply_key) == ("7", "rt:q:{q}:reply:w")
+        assert step.request.build("rt:q:{q}:reply:w", 4000) == ScriptCall(
+            TASK_WAIT,
+            ("rt:q:{q}:task:7", "rt:q:{q}:waiters", "rt:q:{q}:reply:w"),
+            ("7", "rt:q:{q}:reply:w", 4000, MARKER + "7"),
+        )
+        assert len(step.request.build("rt:i:{me.1}", 4000).keys) == 2
+
+    def test_the_reply(self) -> None:
+        assert wait().answer(Reply("7", 5)).result == Reply("7", 5)
+
+    def test_one_that_has_ended_is_read(self) -> None:
+        flow = wait().answer(REFUSED)
+        assert flow.last(Call) == Call((("HGETALL", "rt:q:{q}:task:7"),), repeatable=True)
+        flow.answer([[b"state", b"done", b"reply", b'{"id":"7","data":5}']])
+        assert flow.result == Reply("7", 5)
+
+    def test_it_is_renewed_until_the_time_is_up(self) -> None:
+        flow = wait(25_000)
+        flow.fail(RequestTimeout("late")).fail(OutcomeUnknown("cut"))
+        times = [step.deadline.timeout_ms for step in flow.steps if isinstance(step, Exchange)]
+        assert times == [10_000, 10_000, 5000]
+        with pytest.raises(RequestTimeout, match="task 7 of queue 'q' has not ended after 25 s"):
+            flow.fail(RequestTimeout("late"))
+
+    def test_a_record_that_expires_meanwhile(self) -> None:
+        flow = wait(15_000).answer(REFUSED).answer([[]]).answer(REFUSED)
+        with pytest.raises(RequestTimeout, match="kept no more"):
+            flow.answer([[]])
+
+
+def test_cancelling() -> None:
+    flow = Driven(tasks.cancel("q", "7", b"r", 5))
+    [call] = flow.last(Call).commands
+    assert isinstance(call, ScriptCall)
+    assert call.script is TASK_CANCEL
+    assert call.args == ("7", b"r", 5, tasks.CANCELLED_MS, "rt:q:{q}:control")
+    assert flow.answer([[b"cancelled", b"x\ny", b"low 1 a b"]]).result == Cancelled(
+        "cancelled", ["x", "y"], b"a b"
+    )
+    assert Driven(tasks.cancel("q", "7", b"r", 5)).answer([[b"asked"]]).result == Cancelled("asked")
+
+
+def test_purging_goes_through_all_streams() -> None:
+    flow = Driven(tasks.purge(tasks.queue_source("q", PRIORITIES), "x"))
+    flow.answer([[tasks.PURGED, [b"1"]]]).answer([[3, []]]).answer([[1, [b"2"]]])
+    assert flow.result == (tasks.PURGED + 4, [b"1", b"2"])
+    assert [step.commands[0].keys[2] for step in flow.steps] == [READY[0], READY[0], READY[1]]  # type: ignore[union-attr]
