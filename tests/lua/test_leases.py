@@ -180,6 +180,15 @@ class TestPromote:
         assert fields(server, BODIES) == {"c": "low 1 c"}
         assert claim(server)[0].attempt == 3
 
+    def test_nothing_is_due(self, server: Server) -> None:
+        before = server_ms(server)
+        found = drive(server, leases.promote(SOURCE))
+        assert (found.due, found.error) == (None, "")
+        assert before <= found.now <= server_ms(server)
+        self.put(server, before + 900_000, "a", "low 1 x")
+        assert drive(server, leases.promote(SOURCE)).due == before + 900_000
+        assert all_keys(server) == {DELAYED, BODIES}
+
     def test_more_than_one_round(self, server: Server) -> None:
         for number in range(leases.PROMOTED + 1):
             self.put(server, 1, str(number), "low 1 x")

@@ -7,7 +7,7 @@ import redis
 
 from redis_toolkit import keys
 from redis_toolkit._core.flows import leases
-from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Held, Later, Settled, Settlement
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Held, Later, Ok, Settled, Settlement
 from tests.kit.servers import Server
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
 from tests.lua.queues import BODIES, DEAD, DELAYED, GROUP, LOW, SOURCE, claim, claimed, record, submit
@@ -132,6 +132,25 @@ class TestWhoMaySettle:
         assert settle(server, *done(items[::9])) == Settled()
         assert settle(server, *done(list(reversed(items[1::9])))) == Settled()
         assert len(pending(server, LOW, GROUP)) == 100 - 12 - 11
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_outcomes_of_all_kinds_in_one_batch(server: Server, lost: bool) -> None:
+    items = claimed(server, *"abcdefgh")
+    outcomes = [Later(60_000), DeadLetter("no", "E", "T", b"r", 60_000, "add"), Ok(), DONE]
+    batch = [
+        Settlement(item, item.entry, outcome)
+        for item, outcome in zip(items, [*outcomes, *reversed(outcomes)], strict=True)
+    ]
+    for item in items[:7] if lost else ():
+        ask(server, "XCLAIM", LOW, GROUP, "other", 0, item.entry)
+    failed = settle(server, *batch).failed
+    assert failed == [(one, "lost") for one in batch[:7] if lost]
+    assert fields(server, SOURCE.counters) == (
+        {"later": "1"} if lost else {"later": "2", "dead": "2", "done": "4"}
+    )
+    assert len(entries(server, LOW)) == len(failed)
+    assert len(fields(server, BODIES)) == (1 if lost else 2)
 
 
 class TestLater:
