@@ -273,6 +273,20 @@ class TestClean:
         assert {item.body for item in claim(server)} == {b'{"id":"%s"}' % one for one in (b"1", b"2", b"4")}
         assert len(entries(server, LOW)) == len(pending(server, LOW, GROUP)) == 4
 
+    @pytest.mark.fault(25, "tasks")
+    def test_orphans_and_dead_letters_come_back_when_memory_is_full(self, server: Server) -> None:
+        [dead, _] = claimed(server, "1", "2", consumer="a")
+        drive(server, leases.settle(SOURCE, "a", [Settlement(dead, "1", DeadLetter("no"))]))
+        [letter] = drive(server, leases.dead(SOURCE, 1))
+        ask(server, "XGROUP", "DELCONSUMER", LOW, GROUP, "a")
+        server.execute("CONFIG", "SET", "maxmemory", "1")
+        try:
+            assert drive(server, leases.clean(SOURCE, 900_000)) == (0, 1)
+            assert drive(server, leases.revive(SOURCE, [letter.entry])) == (1, "")
+        finally:
+            server.execute("CONFIG", "SET", "maxmemory", "0")
+        assert len(claim(server)) == 2
+
     def test_old_cancelled_ids_go(self, server: Server) -> None:
         server.execute("ZADD", SOURCE.cancelled, 1, "old", server_ms(server) + 900_000, "new")
         drive(server, leases.clean(SOURCE, 0))

@@ -137,7 +137,12 @@ class TestWhoMaySettle:
 @pytest.mark.parametrize("lost", [False, True])
 def test_outcomes_of_all_kinds_in_one_batch(server: Server, lost: bool) -> None:
     items = claimed(server, *"abcdefgh")
-    outcomes = [Later(60_000), DeadLetter("no", "E", "T", b"r", 60_000, "add"), Ok(), DONE]
+    outcomes: list[Later | DeadLetter | Ok | Ended] = [
+        Later(60_000),
+        DeadLetter("no", "E", "T", b"r", 60_000, "add"),
+        Ok(),
+        DONE,
+    ]
     batch = [
         Settlement(item, item.entry, outcome)
         for item, outcome in zip(items, [*outcomes, *reversed(outcomes)], strict=True)
