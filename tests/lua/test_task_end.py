@@ -94,6 +94,7 @@ class TestCancelling:
         found = fields(server, record("7"))
         assert abs(int(found.pop("finished")) - server_ms(server)) < 60_000
         assert found == {"state": "cancelled", "reply": "reply"}
+        assert expires_within(server, record("7"), 60_000)
         assert all_keys(server) == {record("7")}
         assert self.cancel(server) == Cancelled("ended", ended="cancelled")
 
