@@ -1,0 +1,111 @@
+"""What one process holds of one source: claimed, not yet settled. Shared by its engine, keeper and timer.
+
+Rules:
+
+- An engine adds what it has claimed before anything else happens to it, and removes it when the server has
+  answered its settlement, or when it was released. Whatever is in here has its lease renewed.
+- Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from redis_toolkit._core.flows.work import Claimed, Held
+from redis_toolkit.jobs import Job
+from redis_toolkit.message import Message
+
+__all__ = ["Holdings", "Item"]
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One task or event that this process has claimed and means to run.
+
+    Attributes:
+        claimed: its entry.
+        id: of the task or the event.
+        job: who handles it.
+        message: what the handler is told.
+        spread: whether the payload is a map of parameters.
+        unique: the unique key that the task holds, or "".
+        since: monotonic seconds when it was claimed.
+        started: monotonic seconds when its handler began, or None.
+        cancelled: whether it was cancelled by a caller: a flag for threads, besides `interrupt`.
+        lost: whether somebody else holds it by now, so that its end will not count.
+        interrupt: ends its handler if that can be (a coroutine), or None.
+    """
+
+    claimed: Claimed
+    id: str
+    job: Job
+    message: Message
+    spread: bool = False
+    unique: str = ""
+    since: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    cancelled: bool = False
+    lost: bool = False
+    interrupt: Callable[[], None] | None = None
+
+
+class Holdings:
+    """What is held, and which ids were cancelled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: dict[tuple[int, bytes], Item] = {}
+        self._cancelled: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, item: Item) -> None:
+        """Hold an item."""
+        with self._lock:
+            self._items[item.claimed.stream, item.claimed.entry] = item
+
+    def remove(self, held: Iterable[Held]) -> None:
+        """Hold these no more."""
+        with self._lock:
+            for one in held:
+                self._items.pop((one.stream, one.entry), None)
+
+    def running(self, older_than: float = 0.0) -> list[Item]:
+        """Return what has been held for some seconds, and is not lost."""
+        before = time.monotonic() - older_than
+        with self._lock:
+            return [item for item in self._items.values() if item.since <= before and not item.lost]
+
+    def lose(self, held: Iterable[Held]) -> list[Item]:
+        """Note that these belong to somebody else by now; returns those that were still held."""
+        with self._lock:
+            found = [self._items.get((one.stream, one.entry)) for one in held]
+        lost = [item for item in found if item is not None]
+        for item in lost:
+            item.lost = True
+        return lost
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Note that tasks were cancelled: those that run are interrupted, the others never begin."""
+        wanted = set(ids)
+        with self._lock:
+            self._cancelled |= wanted
+            found = [item for item in self._items.values() if item.id in wanted]
+        for item in found:
+            item.cancelled = True
+            interrupt = item.interrupt
+            if interrupt is not None:
+                interrupt()
+
+    def is_cancelled(self, id: str) -> bool:
+        """Return whether a task was cancelled, as far as this process has heard."""
+        return id in self._cancelled
+
+    def forget_cancelled(self, but: Iterable[str]) -> None:
+        """Replace the ids that count as cancelled by those that the server still has."""
+        with self._lock:
+            self._cancelled = set(but)
