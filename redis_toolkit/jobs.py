@@ -1,4 +1,4 @@
-"""What an app has registered as work that must not be lost: jobs, how each is retried, and where they come from.
+"""What an app has registered as work that must not be lost: jobs, where they come from, how they are retried.
 
 Rules: nothing here does anything. A `Durable` is one group of a channel, or one queue; workers make of each a
 `worker.consumer.Consumer`. Durations are seconds here, as everywhere in the public API.
@@ -98,6 +98,7 @@ class Durable:
             the app's default.
         after: the id after which a group begins when it is made.
         max_backlog: how many events a group may be behind, or None.
+        keep_ms: for how long the events of a group's channel are kept for groups that are made later.
         drop: whether a group that is further behind drops its oldest; else publishers are refused.
         announces: whether ``tasks:completed`` and ``tasks:failed`` are published.
         worker_id: how a handler's worker is named in the task, or None for the process's name.
@@ -110,6 +111,7 @@ class Durable:
     concurrency: int | None = None
     lease: float | None = None
     after: str = "$"
+    keep_ms: int = 0
     max_backlog: int | None = None
     drop: bool = False
     announces: bool = False

@@ -18,6 +18,7 @@ from typing import Any
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob, matches
+from redis_toolkit.jobs import Durable
 from redis_toolkit.wire import Wire
 
 __all__ = ["Handler", "LiveTable", "Router", "checked_channel"]
@@ -91,6 +92,7 @@ class Router:
 
     def __init__(self) -> None:
         self.handlers: list[Handler] = []
+        self.durables: list[Durable] = []
 
     def add(
         self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any
@@ -119,6 +121,25 @@ class Router:
         self._tell_double(handler)
         self.handlers.append(handler)
 
+    def add_durable(self, new: Durable) -> None:
+        """Register a durable group or a queue.
+
+        Raises:
+            ConfigurationError: the app serves it with another handler already.
+        """
+        for old in list(self.durables):
+            if old.source.name != new.source.name:
+                continue
+            function = new.jobs[""].binding.function if "" in new.jobs else None
+            if old.is_queue or function is None or not _is_typed(function):
+                raise ConfigurationError(
+                    f"this app serves {new.source.name} already: a group has one handler in an app, "
+                    "so give the other one a group of its own"
+                )
+            self.durables.remove(old)
+            logger.info("the handler of %s is registered again: it replaces the earlier one", new.source.name)
+        self.durables.append(new)
+
     def _forget_replaced(self, new: Handler) -> None:
         """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""
         if not _is_typed(new.binding.function):
@@ -146,7 +167,8 @@ class Router:
     @property
     def has_async(self) -> bool:
         """Whether any handler is ``async def``."""
-        return any(handler.binding.is_async for handler in self.handlers)
+        live = any(handler.binding.is_async for handler in self.handlers)
+        return live or any(durable.is_async for durable in self.durables)
 
     def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
         """Return who answers requests, by exact name or glob; logs those that are left out, unless quiet."""
