@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeGuard
 
+from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import durable
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob
 from redis_toolkit.jobs import Backoff, Durable, Job, policy_of
+from redis_toolkit.message import Message
 from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.wire import Wire
@@ -78,8 +80,19 @@ def durable_groups(
     *,
     app: object,
     wire: Wire,
+    then: Callable[[Message], Command | None] | None = None,
 ) -> list[Durable]:
     """Return a group for each channel, all with one handler.
+
+    Args:
+        function: the handler.
+        channels: exact names.
+        group: its name.
+        concurrency: how many events are handled at once in one process, or None.
+        options: the others.
+        app: what a parameter annotated with its class gets.
+        wire: reads the events.
+        then: see `Job`.
 
     Raises:
         ConfigurationError: a channel is a glob, or an option or the signature cannot work.
@@ -102,7 +115,7 @@ def durable_groups(
         timeout=options.get("timeout"),
         result_ttl=0,
     )
-    job = Job("", Binding(function, app), wire, policy)
+    job = Job("", Binding(function, app), wire, policy, then=then)
     after, keep_ms = _after(options.get("start", "now")), _keep_ms(options.get("keep", 0))
     lease, backlog, overflow = (
         options.get("lease"),

@@ -10,8 +10,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Source
 from redis_toolkit.binding import Binding
+from redis_toolkit.message import Message
 from redis_toolkit.wire import Wire
 
 __all__ = ["Backoff", "Durable", "Job", "Policy"]
@@ -74,6 +76,7 @@ class Job:
         wire: reads its messages and writes its results.
         policy: how it is run and retried.
         as_task: whether it gets the task as a dict, as handlers of ``create_worker`` do.
+        then: returns the command to send once the end of an event has counted, given its message; or None.
     """
 
     type: str
@@ -81,6 +84,7 @@ class Job:
     wire: Wire
     policy: Policy
     as_task: bool = False
+    then: Callable[[Message], Command | None] | None = None
 
 
 @dataclass(eq=False, slots=True)

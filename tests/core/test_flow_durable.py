@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from redis_toolkit._core.flow import Call, ScriptCall
 from redis_toolkit._core.flows import durable
 from redis_toolkit._core.flows.durable import GroupInfo, Trimmed
-from redis_toolkit._core.scripts import FORGET, GROUP, PUBLISH, TRIM
-from redis_toolkit.errors import StreamFull
+from redis_toolkit._core.scripts import FORGET, GROUP
 from tests.core.by_hand import Driven
 
 KEYS = ("rt:c:{orders}:stream", "rt:c:{orders}:meta")
@@ -17,10 +14,10 @@ KEYS = ("rt:c:{orders}:stream", "rt:c:{orders}:meta")
 def test_making_a_group() -> None:
     keys = (*KEYS, "rt:c:{orders}:g:g:again")
     flow = Driven(durable.make_group("orders", "g"))
-    assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "$", 0, "", "refuse")),)
+    assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "$", 0, "", "refuse", 0)),)
     assert flow.answer([[1, b"5-5"]]).result == (True, "5-5")
     flow = Driven(durable.make_group("orders", "g", after="1-1", seen=True, max_backlog=5, drop=True))
-    assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "1-1", 1, 5, "drop")),)
+    assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "1-1", 1, 5, "drop", 0)),)
 
 
 def test_telling_of_groups() -> None:
@@ -41,7 +38,7 @@ def test_telling_of_groups() -> None:
 
 
 def test_trimming_and_forgetting() -> None:
-    assert Driven(durable.trim("orders")).answer(FULL).result == Trimmed(1, 0, "slow", 1200, 1000)
+    assert Driven(durable.trim("orders")).answer([[1, 0, b"slow", 1200, 1000]]).result == Trimmed(1, 0, "slow", 1200, 1000)
     flow = Driven(durable.forget_group("orders", "g"))
     [call] = flow.last(Call).commands
     assert isinstance(call, ScriptCall)

@@ -248,6 +248,35 @@ class TestLimits:
         assert entries(server, STREAM) == []
 
 
+class TestKeeping:
+    def test_what_all_have_finished_is_kept_for_later_groups(self, server: Server) -> None:
+        make(server, "short")
+        make(server, "long", keep_ms=60_000)
+        publish(server, "1", "2")
+        finish(server, "short")
+        finish(server, "long")
+        drive(server, durable.trim("orders"))
+        assert len(entries(server, STREAM)) == 2
+        make(server, "late", after="0")
+        assert [item.body for item in take(server, "late")] == [b"1", b"2"]
+
+    def test_until_it_is_old(self, server: Server) -> None:
+        make(server, keep_ms=60_000)
+        server.execute("XADD", STREAM, "1000-0", "b", "old")
+        [young] = publish(server, "young")
+        finish(server)
+        assert drive(server, durable.trim("orders")).removed == 1
+        assert [entry for entry, _ in entries(server, STREAM)] == [young]
+
+    def test_nobody_has_it_kept_who_says_so_no_more(self, server: Server) -> None:
+        make(server, keep_ms=60_000)
+        publish(server, "1")
+        finish(server)
+        make(server)
+        drive(server, durable.trim("orders"))
+        assert entries(server, STREAM) == []
+
+
 class TestGroups:
     def test_none(self, server: Server) -> None:
         assert drive(server, durable.groups("orders")) == []

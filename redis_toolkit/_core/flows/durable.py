@@ -19,7 +19,9 @@ from redis_toolkit._core.scripts import FORGET, GROUP, GROUPS, TRIM
 __all__ = [
     "GroupInfo",
     "Trimmed",
+    "drop",
     "forget_group",
+    "group_call",
     "group_source",
     "groups",
     "make_group",
@@ -86,6 +88,31 @@ def since_ms(ms: int) -> str:
     return f"{ms - 1}-{_LAST}" if ms > 0 else "0"
 
 
+def group_call(
+    channel: str,
+    group: str,
+    *,
+    after: str = "$",
+    seen: bool = False,
+    max_backlog: int | None = None,
+    drop: bool = False,
+    keep_ms: int = 0,
+) -> ScriptCall:
+    """Return the script call of `make_group`."""
+    return ScriptCall(
+        GROUP,
+        (keys.stream(channel), keys.limits(channel), keys.group_again(channel, group)),
+        (
+            group,
+            after,
+            int(seen),
+            "" if max_backlog is None else max_backlog,
+            "drop" if drop else "refuse",
+            keep_ms,
+        ),
+    )
+
+
 def make_group(
     channel: str,
     group: str,
@@ -106,17 +133,8 @@ def make_group(
         drop: over that, its oldest are dropped and counted; else publishers are refused.
         keep_ms: for how long events are kept for groups that are made later.
     """
-    call = ScriptCall(
-        GROUP,
-        (keys.stream(channel), keys.limits(channel), keys.group_again(channel, group)),
-        (
-            group,
-            after,
-            int(seen),
-            "" if max_backlog is None else max_backlog,
-            "drop" if drop else "refuse",
-            keep_ms,
-        ),
+    call = group_call(
+        channel, group, after=after, seen=seen, max_backlog=max_backlog, drop=drop, keep_ms=keep_ms
     )
     [[made, at]] = yield Call((call,), repeatable=True)
     return bool(made), at.decode("ascii")
@@ -186,6 +204,20 @@ def groups(channel: str) -> Flow[list[GroupInfo]]:
             )
         )
     return infos
+
+
+def drop(channel: str, group: str, entry: str) -> Flow[None]:
+    """Take one event out of a log that has only this group, whether the group has it already or not."""
+    stream = keys.stream(channel)
+    yield Call(
+        (
+            ("XACK", stream, group, entry),
+            ("XDEL", stream, entry),
+            ("ZREM", keys.group_delayed(channel, group), entry),
+            ("HDEL", keys.group_bodies(channel, group), entry),
+        ),
+        repeatable=True,
+    )
 
 
 def forget_group(channel: str, group: str) -> Flow[bool]:

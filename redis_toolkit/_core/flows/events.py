@@ -17,11 +17,11 @@ from typing import Any
 
 from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Flow, ScriptCall
-from redis_toolkit._core.flows.durable import Trimmed, trim
+from redis_toolkit._core.flows.durable import Trimmed, group_call, trim
 from redis_toolkit._core.scripts import PUBLISH
 from redis_toolkit.errors import StreamFull
 
-__all__ = ["Event", "Published", "ping", "publish", "publish_many"]
+__all__ = ["Event", "Published", "ping", "publish", "publish_kept", "publish_many"]
 
 CHUNK = 500
 """Events per round trip: enough to hide the round trip, few enough to keep buffers small."""
@@ -68,6 +68,13 @@ def publish(channel: str, event: Event, *, log: str | None = None) -> Flow[Publi
         found = yield from trim(log or channel)
         if found.full:
             raise _refusal(channel, found)
+
+
+def publish_kept(channel: str, event: Event, log: str, group: str) -> Flow[Published]:
+    """Publish one event that a group has under another name, made at its beginning if it is not there."""
+    made, call = group_call(log, group, after="0"), _publish_call(channel, log, event)
+    replies = yield Call((made, call), repeatable=event.id is not None)
+    return _published(replies[1])
 
 
 def publish_many(channel: str, events: Sequence[Event]) -> Flow[list[Published | StreamFull]]:

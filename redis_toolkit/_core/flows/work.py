@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from redis_toolkit._core.flow import Arg
+from redis_toolkit._core.flow import Arg, Command
 
 __all__ = [
     "Claim",
@@ -163,6 +163,7 @@ class Settlement:
         outcome: what became of it.
         attempt: which attempt this was; for `Later`, which one comes next.
         lock: the unique key that the task holds, or "".
+        then: a command that is sent when it has counted, or None.
     """
 
     held: Held
@@ -170,6 +171,7 @@ class Settlement:
     outcome: Ended | Ok | DeadLetter | Later
     attempt: int = 1
     lock: str = ""
+    then: Command | None = None
 
 
 @dataclass(slots=True)
