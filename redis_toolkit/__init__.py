@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit.app import App
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
+from redis_toolkit.dead_letters import DeadLetter
 from redis_toolkit.errors import (
     AuthenticationFailed,
     CommandRefused,
@@ -25,6 +27,7 @@ from redis_toolkit.errors import (
     StreamFull,
     WorkersFailed,
 )
+from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Gap, Headers, Message
 from redis_toolkit.toolkit import RedisOptions, RedisToolkit
 
@@ -40,6 +43,10 @@ __all__ = [
     "Gap",
     "Headers",
     "Message",
+    # work that is not lost
+    "Backoff",
+    "DeadLetter",
+    "GroupInfo",
     # codecs
     "Codec",
     "JSONCodec",

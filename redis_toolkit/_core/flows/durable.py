@@ -150,6 +150,7 @@ class GroupInfo:
         later: put off, to be tried again.
         dead: dead letters.
         dropped: events dropped because it was too far behind.
+        consumers: worker processes that serve it, or did so until a few minutes ago.
         at: the id it stands at.
         oldest: id of the oldest event in the log that it has not finished, or None; its ms are the time.
         limit: its max_backlog and what happens there, or None.
@@ -165,6 +166,11 @@ class GroupInfo:
     at: str
     oldest: str | None
     limit: str | None
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Wall-clock seconds of the server when that oldest event was published, or None."""
+        return None if self.oldest is None else int(self.oldest.partition("-")[0]) / 1000
 
 
 def groups(channel: str) -> Flow[list[GroupInfo]]:
