@@ -125,7 +125,3 @@ class Durable:
     def is_async(self) -> bool:
         """Whether any of its jobs is ``async def``: then all of it is served on the event loop."""
         return any(job.binding.is_async for job in self.jobs.values())
-
-
-def policy_of(*, retries, backoff, timeout, result_ttl):  # TEMP
-    return Policy(retries=retries, backoff=backoff or Backoff(), timeout=timeout, result_ttl=result_ttl)
