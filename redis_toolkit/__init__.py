@@ -20,15 +20,20 @@ from redis_toolkit.errors import (
     PermissionDenied,
     QueueFull,
     RedisToolkitError,
+    Reject,
     RemoteError,
     RequestTimeout,
+    Retry,
     ServerUnreachable,
     StoreFull,
     StreamFull,
+    TaskCancelled,
+    TaskExpired,
     WorkersFailed,
 )
 from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Gap, Headers, Message
+from redis_toolkit.task_context import CurrentTask, current_task
 from redis_toolkit.toolkit import RedisOptions, RedisToolkit
 
 __version__ = "0.1.0"
@@ -43,10 +48,14 @@ __all__ = [
     "Gap",
     "Headers",
     "Message",
-    # work that is not lost
+    # durable work: how it is retried, what its handlers ask for and raise, what is left of it
     "Backoff",
+    "CurrentTask",
     "DeadLetter",
     "GroupInfo",
+    "Reject",
+    "Retry",
+    "current_task",
     # codecs
     "Codec",
     "JSONCodec",
@@ -73,5 +82,7 @@ __all__ = [
     "ServerUnreachable",
     "StoreFull",
     "StreamFull",
+    "TaskCancelled",
+    "TaskExpired",
     "WorkersFailed",
 ]

@@ -38,7 +38,9 @@ def test_telling_of_groups() -> None:
 
 
 def test_trimming_and_forgetting() -> None:
-    assert Driven(durable.trim("orders")).answer([[1, 0, b"slow", 1200, 1000]]).result == Trimmed(1, 0, "slow", 1200, 1000)
+    assert Driven(durable.trim("orders")).answer([[1, 0, b"slow", 1200, 1000]]).result == Trimmed(
+        1, 0, "slow", 1200, 1000
+    )
     flow = Driven(durable.forget_group("orders", "g"))
     [call] = flow.last(Call).commands
     assert isinstance(call, ScriptCall)

@@ -16,16 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Flow, ScriptCall
+from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.durable import Trimmed, group_call, trim
 from redis_toolkit._core.scripts import PUBLISH
 from redis_toolkit.errors import StreamFull
 
-__all__ = ["Event", "Published", "ping", "publish", "publish_kept", "publish_many"]
+__all__ = ["Event", "Published", "announcement", "ping", "publish", "publish_kept", "publish_many"]
 
 CHUNK = 500
 """Events per round trip: enough to hide the round trip, few enough to keep buffers small."""
 _SAME, _CHECK = -1, -2
+
+
+def announcement(channel: str, body: bytes) -> Command:
+    """Return the command that publishes one body to those who listen now, for a packet with others."""
+    return ("PUBLISH", channel, body)
 
 
 @dataclass(slots=True)
