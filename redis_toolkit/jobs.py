@@ -1,4 +1,4 @@
-"""What an app has registered as work that must not be lost: jobs, how each is retried, and where they come from.
+"""What an app has registered as work that must not be lost: jobs, how each is retried, and their source.
 
 Rules: nothing here does anything. A `Durable` is one group of a channel, or one queue; workers make of each a
 `worker.consumer.Consumer`. Durations are seconds here, as everywhere in the public API.

@@ -41,7 +41,7 @@ class Performer:
         raise NotImplementedError
 
     def price(self) -> float | None:
-        """Return the seconds that one more piece of quick work takes; None when it is not quick, or unknown."""
+        """Return the seconds that one more piece of quick work takes; None when not quick, or unknown."""
         raise NotImplementedError
 
     def expected(self, item: Item) -> float | None:

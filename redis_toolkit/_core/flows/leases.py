@@ -32,13 +32,17 @@ __all__ = [
     "dead",
     "heartbeat",
     "pause",
+    "probe",
     "promote",
     "read_block",
     "read_claim",
     "read_packet",
+    "read_recovered",
     "read_settled",
     "recover",
+    "recover_calls",
     "release",
+    "release_calls",
     "resume",
     "revive",
     "settle",
@@ -230,19 +234,32 @@ def heartbeat(source: Source, consumer: str, running: Sequence[tuple[Held, str]]
     return pulse
 
 
+def probe(source: Source, lease_ms: int) -> tuple[Command, ...]:
+    """Return the commands that tell, one for each stream, whether there is anything to recover in it."""
+    return tuple(("XPENDING", key, source.group, "IDLE", lease_ms, "-", "+", 1) for key in source.streams)
+
+
+def recover_calls(source: Source, consumer: str, lease_ms: int, most: int) -> tuple[ScriptCall, ...]:
+    """Return the script calls that do what `recover` does, one for each stream."""
+    args = (source.group, consumer, lease_ms, most)
+    return tuple(ScriptCall(RECOVER, (key,), args) for key in source.streams)
+
+
+def read_recovered(place: int, reply: Any) -> list[Claimed]:
+    """Return what one call of `recover_calls` brought, from its reply."""
+    return [_claimed(place, entry, fields, deliveries) for entry, fields, deliveries in reply[1:]]
+
+
 def recover(source: Source, consumer: str, lease_ms: int, most: int) -> Flow[list[Claimed]]:
     """Claim what others have held for a lease without a sign of life, up to ``most`` of each stream."""
-    calls = (ScriptCall(RECOVER, (key,), (source.group, consumer, lease_ms, most)) for key in source.streams)
-    replies = yield Call(tuple(calls))
-    return [
-        _claimed(place, entry, fields, deliveries)
-        for place, reply in enumerate(replies)
-        for entry, fields, deliveries in reply[1:]
-    ]
+    replies = yield Call(recover_calls(source, consumer, lease_ms, most))
+    return [one for place, reply in enumerate(replies) for one in read_recovered(place, reply)]
 
 
-def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
-    """Give back what does not run, so that this delivery does not count; returns how many that were."""
+def release_calls(
+    source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int
+) -> tuple[ScriptCall, ...]:
+    """Return the script calls that do what `release` does; each replies how many it has given back."""
     calls = []
     for place, stream in enumerate(source.streams):
         own = [held for held in unstarted if held.stream == place]
@@ -250,9 +267,15 @@ def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: 
             args = [arg for held in own[start : start + BATCH] for arg in (held.entry, held.deliveries)]
             fixed = (source.group, consumer, lease_ms, source.control)
             calls.append(ScriptCall(RELEASE, (stream,), (*fixed, *args)))
+    return tuple(calls)
+
+
+def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
+    """Give back what does not run, so that this delivery does not count; returns how many that were."""
+    calls = release_calls(source, consumer, unstarted, lease_ms)
     if not calls:
         return 0
-    replies = yield Call(tuple(calls), repeatable=True)
+    replies = yield Call(calls, repeatable=True)
     return sum(int(reply) for reply in replies)
 
 
