@@ -44,12 +44,14 @@ class Packet:
         settles: the settlements that each of the first commands carries.
         asks: what the others are about; for `Rounds` only.
         block: seconds that the last ones may wait on the server.
+        sent: about when, on the clock of `Rounds`; 0 when it does not matter.
     """
 
     commands: list[Command | ScriptCall] = field(default_factory=list)
     settles: list[list[Settlement]] = field(default_factory=list)
     asks: list[Ask] = field(default_factory=list)
     block: float = 0.0
+    sent: float = 0.0
 
 
 @dataclass(slots=True)

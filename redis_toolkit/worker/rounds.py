@@ -7,7 +7,8 @@ Rules:
   order, and a backlog is claimed from its own stream. An end that somebody may wait for is never settled in
   front of a wait: the engine has to read the answer to it first.
 - Others' work is looked for every `RECOVERY` seconds by packets that claim, with one command for each
-  stream; when that finds some, the next packet takes it.
+  stream; when that finds some, the next packet takes it. Not for a while after the connection was lost or an
+  answer was slow: the others, too, could not renew what they hold.
 - A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
 - A log that has lost its group gets it again, at the last id that was seen of it.
 - No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
@@ -31,9 +32,11 @@ from redis_toolkit.worker.packet import Ask, Packet, Taken
 __all__ = ["Packet", "Rounds", "Taken"]
 
 RECOVERY = 3.0
-"""Seconds between two looks for what others have left."""
+"""Seconds between two looks for what others have left; less for short leases."""
 DISTRUST = 7.5
-"""Seconds after a lost connection or a slow answer, in which all have sent a heartbeat again."""
+"""Seconds after a lost connection or a slow answer, in which all renew what they hold; less for short leases."""
+SLOW = 1.0
+"""Seconds after which an answer shows that the server, the way there or this process stood still."""
 PAUSED_SECONDS = 2.0
 REFUSED_SECONDS = 1.0
 BULK = 16
@@ -59,6 +62,7 @@ class Rounds:
         state_lost: called when groups that were there had to be made again: the server has lost something.
         awake: set by the engine; called from any thread when there is no reason to wait out a pause any more.
         where: the server's URL without its password, for messages.
+        ended: whether something of a log has ended since this was set to False.
     """
 
     def __init__(
@@ -69,17 +73,20 @@ class Rounds:
         self.state_lost: Callable[[], None] = lambda: None
         self.awake: Callable[[], None] = lambda: None
         self.where = "the server"
+        self.ended = False
         self._durable = durable
         self._source = durable.source
         self._log = None if durable.is_queue else len(durable.source.streams) - 1
         self._consumer = consumer
         self._lease_ms = int(lease * 1000)
+        self._recovery = min(RECOVERY, 0.3 * lease)
+        self._distrust = min(DISTRUST, 0.75 * lease)
         self._now = now
         self._idle = False  # the last claim brought nothing
         self._backlog: int | None = None  # the stream of a claim that was full
         self._paused = False
         self._back: list[Held] = []  # taken although the source was paused
-        self._recover_at = now() + RECOVERY
+        self._recover_at = now() + self._recovery
         self._trusted_at = 0.0
         self._hurry = False
         self._found = False  # others have left something
@@ -118,6 +125,7 @@ class Rounds:
             self._give_back(packet, back)
         if free > 0:
             self._claim(packet, settlements, free, block)
+        packet.sent = self._now()
         return packet
 
     def _claim(self, packet: Packet, settlements: Sequence[Settlement], free: int, block: float) -> None:
@@ -151,7 +159,7 @@ class Rounds:
         if now < self._trusted_at or not (self._hurry or now >= self._recover_at):
             return False
         self._hurry = False
-        self._recover_at = now + RECOVERY
+        self._recover_at = now + self._recovery
         return True
 
     def _group_calls(self) -> Sequence[Command | ScriptCall]:
@@ -192,6 +200,8 @@ class Rounds:
             if some:
                 ask.read(ask, some, taken)
             place += len(ask.commands)
+        if packet.sent and self._now() - packet.sent > packet.block + SLOW:
+            self.distrust()
         return taken
 
     def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
@@ -215,6 +225,8 @@ class Rounds:
                 else:
                     taken.unsettled.append((one, why))
         taken.counted += batch
+        if batch and batch[0].held.stream == self._log:
+            self.ended = True
 
     def _swept(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
         [reply] = replies
@@ -356,7 +368,7 @@ class Rounds:
 
     def distrust(self) -> None:
         """The connection was lost, or an answer was slow: leave others' work alone for 7.5 s."""
-        self._trusted_at = self._now() + DISTRUST
+        self._trusted_at = self._now() + self._distrust
         self._found = False
 
 

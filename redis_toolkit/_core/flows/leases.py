@@ -20,7 +20,17 @@ from typing import Any
 
 from redis_toolkit._core.flow import Arg, Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Letter, Pulse, Settled, Settlement, Source
-from redis_toolkit._core.scripts import CLAIM, CLEAN, HEARTBEAT, PROMOTE, RECOVER, RELEASE, REVIVE, SETTLE
+from redis_toolkit._core.scripts import (
+    CLAIM,
+    CLEAN,
+    HEARTBEAT,
+    LEAVE,
+    PROMOTE,
+    RECOVER,
+    RELEASE,
+    REVIVE,
+    SETTLE,
+)
 
 __all__ = [
     "BATCH",
@@ -29,8 +39,11 @@ __all__ = [
     "claim_call",
     "claim_packet",
     "clean",
+    "clock",
     "dead",
     "heartbeat",
+    "leave",
+    "next_due",
     "pause",
     "probe",
     "promote",
@@ -52,6 +65,7 @@ __all__ = [
 BATCH = 500
 """Entries in one run of a script: few enough for Lua's stack, and not to keep others waiting for long."""
 PROMOTED = 500
+PROMOTED_IN_A_ROW = 20
 ORPHANS = 100
 
 
@@ -283,12 +297,16 @@ def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: 
 
 
 def promote(source: Source) -> Flow[Claim]:
-    """Move what is due to its stream; returns when the next is due, as a claim of nothing."""
+    """Move what is due to its stream; returns when the next is due, as a claim of nothing.
+
+    It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
+    """
     call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
-    while True:
+    for left in reversed(range(PROMOTED_IN_A_ROW)):
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)
-        if error or moved < PROMOTED:
-            return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
+        if error or moved < PROMOTED or not left:
+            break
+    return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
 
 
 def clean(source: Source, idle_ms: int) -> Flow[tuple[int, int]]:
@@ -302,6 +320,25 @@ def clean(source: Source, idle_ms: int) -> Flow[tuple[int, int]]:
     )
     replies = yield Call(tuple(calls), repeatable=True)
     return sum(reply[0] for reply in replies), sum(reply[1] for reply in replies)
+
+
+def leave(source: Source, consumer: str) -> Flow[int]:
+    """Remove a consumer that stops from the streams where it holds nothing; returns how many those were."""
+    calls = (ScriptCall(LEAVE, (key,), (source.group, consumer)) for key in source.streams)
+    return sum((yield Call(tuple(calls), repeatable=True)))
+
+
+def clock() -> Flow[int]:
+    """Return the server's ms (``TIME``)."""
+    [[seconds, micros]] = yield Call((("TIME",),), repeatable=True)
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def next_due(source: Source) -> Flow[int | None]:
+    """Return the server's ms when the first of what is delayed is due, or None (``ZRANGE``)."""
+    first = ("ZRANGE", source.delayed, 0, 0, "WITHSCORES")
+    [due] = yield Call((first,), repeatable=True)
+    return _due(due[1]) if due else None
 
 
 def pause(source: Source) -> Flow[None]:
