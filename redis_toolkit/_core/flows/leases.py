@@ -302,11 +302,12 @@ def promote(source: Source) -> Flow[Claim]:
     It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
     """
     call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
-    for left in reversed(range(PROMOTED_IN_A_ROW)):
+    runs = 0
+    while True:
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)
-        if error or moved < PROMOTED or not left:
-            break
-    return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
+        runs += 1
+        if error or moved < PROMOTED or runs >= PROMOTED_IN_A_ROW:
+            return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
 
 
 def clean(source: Source, idle_ms: int) -> Flow[tuple[int, int]]:
