@@ -18,6 +18,7 @@ from typing import Any
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob, matches
+from redis_toolkit.jobs import Durable
 from redis_toolkit.wire import Wire
 
 __all__ = ["Handler", "LiveTable", "Router", "checked_channel"]
@@ -87,10 +88,11 @@ class Handler:
 
 
 class Router:
-    """The handlers of one app, in the order of their registration."""
+    """The handlers of one app, and what it serves of durable work, in the order of their registration."""
 
     def __init__(self) -> None:
         self.handlers: list[Handler] = []
+        self.durables: list[Durable] = []
 
     def add(
         self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any
@@ -119,6 +121,10 @@ class Router:
         self._tell_double(handler)
         self.handlers.append(handler)
 
+    def add_durable(self, durable: Durable) -> None:
+        """Serve a durable group of a channel, or a queue."""
+        self.durables.append(durable)
+
     def _forget_replaced(self, new: Handler) -> None:
         """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""
         if not _is_typed(new.binding.function):
@@ -144,9 +150,15 @@ class Router:
                 )
 
     @property
+    def bindings(self) -> list[Binding]:
+        """The bindings of all handlers and jobs."""
+        jobs = [job for durable in self.durables for job in durable.jobs.values()]
+        return [one.binding for one in (*self.handlers, *jobs)]
+
+    @property
     def has_async(self) -> bool:
-        """Whether any handler is ``async def``."""
-        return any(handler.binding.is_async for handler in self.handlers)
+        """Whether any handler or job is ``async def``."""
+        return any(binding.is_async for binding in self.bindings)
 
     def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
         """Return who answers requests, by exact name or glob; logs those that are left out, unless quiet."""

@@ -34,7 +34,7 @@ __all__ = ["Packet", "Rounds", "Taken"]
 RECOVERY = 3.0
 """Seconds between two looks for what others have left; less for short leases."""
 DISTRUST = 7.5
-"""Seconds after a lost connection or slow answer until all have renewed what they hold; less for short leases."""
+"""Seconds after a lost connection until others have renewed what they hold; fewer if leases are short."""
 SLOW = 1.0
 """Seconds after which an answer shows that the server, the way there or this process stood still."""
 PAUSED_SECONDS = 2.0
