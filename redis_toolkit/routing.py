@@ -88,7 +88,7 @@ class Handler:
 
 
 class Router:
-    """The handlers of one app, in the order of their registration."""
+    """The handlers of one app, and what it serves of durable work, in the order of their registration."""
 
     def __init__(self) -> None:
         self.handlers: list[Handler] = []
@@ -165,10 +165,15 @@ class Router:
                 )
 
     @property
+    def bindings(self) -> list[Binding]:
+        """The bindings of all handlers and jobs."""
+        jobs = [job for durable in self.durables for job in durable.jobs.values()]
+        return [one.binding for one in (*self.handlers, *jobs)]
+
+    @property
     def has_async(self) -> bool:
-        """Whether any handler is ``async def``."""
-        live = any(handler.binding.is_async for handler in self.handlers)
-        return live or any(durable.is_async for durable in self.durables)
+        """Whether any handler or job is ``async def``."""
+        return any(binding.is_async for binding in self.bindings)
 
     def responders(self, *, quiet: bool = False) -> dict[str, Handler]:
         """Return who answers requests, by exact name or glob; logs those that are left out, unless quiet."""

@@ -29,9 +29,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import tenacity
+from redis.connection import DefaultParser
 
 from redis_toolkit._core.flow import Command, ScriptCall
 from redis_toolkit.errors import (
@@ -50,7 +52,10 @@ __all__ = [
     "Failed",
     "Fate",
     "PasswordUnknown",
+    "as_reply",
     "describe",
+    "lacks_group",
+    "lacks_script",
     "partly",
     "pause",
     "reconnecting",
@@ -173,6 +178,26 @@ def sort(error: Exception, *, sent: bool, where: str, doing: str = "", advise: b
     if isinstance(error, redis.ResponseError) and not text.startswith("UNBLOCKED"):
         return Failed(Fate.REFUSED, _refusal(error, text, where, doing))
     return _insecure(error, text, sent, where) or _lost(text, sent=sent, where=where, advise=advise)
+
+
+_NO_GROUP = re.compile(r"(?:^|[\s-])(?:NOGROUP|UNBLOCKED the stream)\b")
+
+
+def as_reply(text: str) -> Exception:
+    """Return the error reply of a text that a script has returned instead of raising it."""
+    parse: Any = DefaultParser.parse_error  # which has no types
+    error: Exception = parse(text)
+    return error
+
+
+def lacks_group(text: str) -> bool:
+    """Return whether an error says that a stream or its group is missing, or has gone while a read waited."""
+    return _NO_GROUP.search(text) is not None
+
+
+def lacks_script(reply: object) -> bool:
+    """Return whether a reply says that the server does not know a script by its SHA1."""
+    return isinstance(reply, redis.exceptions.NoScriptError)
 
 
 def partly(failure: Failed, where: str) -> Failed:

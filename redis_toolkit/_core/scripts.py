@@ -18,6 +18,7 @@ __all__ = [
     "GROUP",
     "GROUPS",
     "HEARTBEAT",
+    "LEAVE",
     "PATTERNS",
     "PROMOTE",
     "PUBLISH",
@@ -69,6 +70,7 @@ FORGET = _load("forget")
 GROUP = _load("group")
 GROUPS = _load("groups")
 HEARTBEAT = _load("heartbeat")
+LEAVE = _load("leave")
 PROMOTE = _load("promote")
 PUBLISH = _load("publish")
 RECOVER = _load("recover")

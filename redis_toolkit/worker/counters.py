@@ -13,7 +13,9 @@ class Counters:
     Names in use: ``gaps``, ``overflowed`` (live messages dropped by a full lane), ``undecodable``
     (messages that could not be read), ``mismatched`` (payloads that did not fit the handler),
     ``failed`` (handlers that raised), ``expired`` (requests dropped after their deadline), ``undelivered``
-    (replies the server refused).
+    (replies the server refused), ``lost`` (tasks and durable events whose lease ran out while they ran),
+    ``state_lost`` (groups that the server had lost), ``orphans`` (put back after somebody has deleted their
+    consumer).
     """
 
     def __init__(self) -> None:

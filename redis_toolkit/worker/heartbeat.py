@@ -42,6 +42,12 @@ class ServerClock:
         offset_ms = self._offset_ms
         return None if offset_ms is None else int(time.monotonic() * 1000 + offset_ms)
 
+    def seconds_until(self, server_ms: int) -> float:
+        """Return how far a time on the server's clock is ahead; 0 while the clock is unknown."""
+        if self._offset_ms is None:
+            return 0.0
+        return (server_ms - self._offset_ms) / 1000 - time.monotonic()
+
     def has_passed(self, server_ms: int) -> bool:
         """Return whether a time on the server's clock has passed; False while the clock is unknown."""
         return self._offset_ms is not None and time.monotonic() * 1000 + self._offset_ms > server_ms

@@ -82,7 +82,11 @@ class Holdings:
         """Hold these no more."""
         with self._lock:
             for one in held:
-                self._items.pop((one.stream, one.entry), None)
+                place = one.stream, one.entry
+                item = self._items.get(place)
+                # with another count it was lost, and claimed again by this same process
+                if item is not None and item.claimed.deliveries == one.deliveries:
+                    del self._items[place]
 
     def running(self, older_than: float = 0.0) -> list[Item]:
         """Return what has been held for some seconds, and is not lost."""
@@ -93,8 +97,8 @@ class Holdings:
     def lose(self, held: Iterable[Held]) -> list[Item]:
         """Note that these belong to somebody else by now; returns those that were still held."""
         with self._lock:
-            found = [self._items.get((one.stream, one.entry)) for one in held]
-        lost = [item for item in found if item is not None]
+            found = [(one, self._items.get((one.stream, one.entry))) for one in held]
+        lost = [item for one, item in found if item is not None and item.claimed.deliveries == one.deliveries]
         for item in lost:
             item.lost = True
         return lost

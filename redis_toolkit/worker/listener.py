@@ -48,6 +48,8 @@ class Listener:
         lanes: who gets messages. Those of handlers with ``every_worker`` always, the others only
             while this process has the listener role.
         presence: internal channels that it stays subscribed to; nothing is published there.
+        internal: other internal channels, in every process, and who is told of each message there: its body,
+            or None once it is subscribed, as messages may have been missed. Nobody there may wait.
         report: called with each `Gap`.
         listening: whether it has the listener role from the start.
     """
@@ -61,17 +63,21 @@ class Listener:
         report: Callable[[Gap], None],
         *,
         listening: bool,
+        internal: Sequence[tuple[str, Callable[[bytes | None], None]]] = (),
     ) -> None:
         self._connections = connections
         self._settings = settings
         self._lanes = lanes
-        self._presence = presence
+        self._presence = [*presence, *(name for name, _ in internal)]
+        self._internal = internal
         self._report = report
         self._listening = listening
         self._table = LiveTable()
         for lane in lanes:
             self._table.add(lane.handler, lane)
             lane.active = listening or lane.handler.every_worker
+        for name, heard in internal:
+            self._table.exact.setdefault(name.encode("utf-8"), []).append(_Ear(heard))
         self._link: Link | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -264,6 +270,8 @@ class Listener:
             self._refused = missing
             gap, self._gap = self._gap, None
             self._ready.set()
+        for _, heard in self._internal:
+            heard(None)
         if missing:
             self._ask_again_later()
         else:
@@ -345,3 +353,16 @@ class Listener:
     def _log(self, failure: Failed) -> None:
         if not self._stopping.is_set():
             self._trouble.tell(failure)
+
+
+class _Ear:
+    """Stands in the table beside lanes, for an internal channel."""
+
+    __slots__ = ("_heard",)
+
+    def __init__(self, heard: Callable[[bytes | None], None]) -> None:
+        self._heard = heard
+
+    def put(self, _channel: bytes, _glob: bytes | None, body: bytes) -> None:
+        """Hand on a message."""
+        self._heard(body)

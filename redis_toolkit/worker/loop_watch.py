@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, FrameType
 
-from redis_toolkit.routing import Handler
+from redis_toolkit.binding import Binding
 
 __all__ = ["LoopWatch"]
 
@@ -40,15 +40,15 @@ class LoopWatch:
 
     Args:
         loop: the loop that runs the handlers.
-        handlers: those that are ``async def``, to name the one that blocks.
+        bindings: of handlers that are ``async def``, to name the one that blocks.
         seconds: between two looks; None means `SECONDS`.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, handlers: Iterable[Handler], seconds: float | None = None
+        self, loop: asyncio.AbstractEventLoop, bindings: Iterable[Binding], seconds: float | None = None
     ) -> None:
         self._loop = loop
-        self._names = {code: handler.name for handler in handlers for code in _codes(handler)}
+        self._names = {code: binding.name for binding in bindings for code in _codes(binding)}
         self._seconds = SECONDS if seconds is None else seconds
         self._runner: int | None = None  # the thread that runs the loop
         self._asked: float | None = None
@@ -131,9 +131,9 @@ class LoopWatch:
         return (f" in handler {handler}" if handler else "") + place
 
 
-def _codes(handler: Handler) -> list[CodeType]:
+def _codes(binding: Binding) -> list[CodeType]:
     """Return the code of a handler: of the function, and of what it wraps."""
-    function = handler.binding.function
+    function = binding.function
     found = []
     for one in (function, inspect.unwrap(function), type(function).__call__, getattr(function, "func", None)):
         code = getattr(getattr(one, "__func__", one), "__code__", None)

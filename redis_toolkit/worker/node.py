@@ -2,7 +2,8 @@
 
 Start: subscriptions, then the registration, which also tells the server's time, then the threads that
 claim: what expired before is not executed. Stop: subscriptions and registration first, so that callers
-send nothing more; then what was sent, claimed or received gets until the end of the grace period.
+send nothing more, and no more durable work is claimed; then what was sent, claimed or received gets until the
+end of the grace period. Last come those who renew leases.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from redis_toolkit import keys
@@ -26,6 +28,7 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import Answerer
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.durable_part import DurablePart
 from redis_toolkit.worker.heartbeat import Heartbeat, ServerClock
 from redis_toolkit.worker.lane import Lane
 from redis_toolkit.worker.listener import Listener
@@ -93,12 +96,13 @@ class Node:
         clock = ServerClock()
         self._own_loop = LoopThread() if loop is None and router.has_async else None
         self._loop = self._own_loop.loop if self._own_loop is not None else loop
-        on_loop = [handler for handler in router.handlers if handler.binding.is_async]
+        on_loop = [binding for binding in router.bindings if binding.is_async]
         self._watch = LoopWatch(self._loop, on_loop) if self._loop is not None and on_loop else None
         self._lanes = [self._lane(handler) for handler in router.handlers if handler.events]
         self._pools: list[RequestThreads] = []
         self._engines: list[RequestLoop] = []
         self._make_engines(responders, clock)
+        self._durable = DurablePart(name, router.durables, connections, settings, clock, counters)
         self.listener = Listener(
             connections,
             settings,
@@ -106,6 +110,7 @@ class Node:
             [keys.serve(name) for name in responders],
             self._gap,
             listening=listening,
+            internal=self._durable.internal,
         )
         globs = [answered for answered, handler in responders.items() if answered in handler.globs]
         exact = [answered for answered, handler in responders.items() if answered not in handler.globs]
@@ -208,7 +213,7 @@ class Node:
         runner = handling.current()
         if self.is_on_running_loop() or (self._own_loop is not None and self._has_on_loop(runner)):
             return True
-        parts: list[RequestThreads | RequestLoop | Lane] = [*self._pools, *self._engines, *self._lanes]
+        parts = (*self._pools, *self._engines, *self._lanes, self._durable)
         return any(part.runs(runner) for part in parts)
 
     def wait_closed(self) -> None:
@@ -221,7 +226,8 @@ class Node:
         for pool in self._pools:
             pool.drain(waiting)
         ended = [pool.stop(deadline) for pool in self._pools]
-        if self._engines:
+        ended.append(self._durable.stop(deadline))
+        if self._engines or self._durable.has_loops:
             until = deadline + STUCK_SECONDS
             ended.append(bool(self._on_loop(lambda: self._stop_engines(deadline, waiting), until)))
         return all([*ended, *[lane.stop(deadline) for lane in self._lanes]])
@@ -241,13 +247,15 @@ class Node:
                 self._on_loop(lambda: self._close_on_loop(deadline), until)
                 loops.serving.discard(self._loop)
         finally:
+            self._durable.close()
             self._closed.set()
 
     async def _close_on_loop(self, deadline: float) -> None:
         if self._guard is not None:
             self._guard.cancel()
             await asyncio.wait([self._guard])
-        await asyncio.gather(*[engine.close(deadline) for engine in self._engines])
+        closing = [engine.close(deadline) for engine in self._engines]
+        await asyncio.gather(*closing, self._durable.close_loops(deadline))
         if self._own_loop is not None and self._close_loop is not None:
             await self._close_loop()
 
@@ -256,13 +264,14 @@ class Node:
         return isinstance(task, asyncio.Task) and task.get_loop() is self._loop and not task.done()
 
     def _start_threads(self) -> None:
-        self.listener.start()
-        if self._heartbeat is not None:
-            try:
+        with ExitStack() as undo:
+            self.listener.start()
+            undo.callback(self.listener.stop)
+            if self._heartbeat is not None:
                 self._heartbeat.start()
-            except BaseException:
-                self.listener.stop()
-                raise
+                undo.callback(self._heartbeat.stop)
+            self._durable.start()
+            undo.pop_all()
         for pool in self._pools:
             pool.start()
         self._serving = True
@@ -277,6 +286,7 @@ class Node:
     async def _start_engines(self) -> None:
         for engine in self._engines:
             await engine.start()
+        await self._durable.start_loops()
         if self._watch is not None:
             self._watch.start()
 
@@ -285,6 +295,7 @@ class Node:
         if self._waiting is None:
             if self._watch is not None:
                 self._watch.stop()
+            self._durable.drain()
             self.listener.stop()
             self._waiting = self._heartbeat.stop() if self._heartbeat is not None else 0
         return self._waiting
@@ -299,7 +310,8 @@ class Node:
         return None
 
     async def _stop_engines(self, deadline: float, waiting: int) -> bool:
-        return all(await asyncio.gather(*[engine.stop(deadline, waiting) for engine in self._engines]))
+        ends = [engine.stop(deadline, waiting) for engine in self._engines]
+        return all(await asyncio.gather(*ends, self._durable.stop_loops(deadline)))
 
     async def _stop_with_loop(self, lost: Callable[[Node], None]) -> None:
         """Wait to be cancelled, as whoever ends a loop does with its tasks; then stop while it still runs."""

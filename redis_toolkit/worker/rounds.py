@@ -1,60 +1,50 @@
 """What one packet of a source's engine asks the server, and what the replies mean; without doing it.
 
-Rules: settlements go first, then what claims. No I/O and no clock but the one given: engines send.
+Rules:
+
+- Settlements go first, then what gives back, then what looks for others' work, then what claims.
+- While nothing is there, a packet waits on all streams. As long as something is, they are swept in their
+  order, and a backlog is claimed from its own stream. An end that somebody may wait for is never settled in
+  front of a wait: the engine has to read the answer to it first.
+- Others' work is looked for every `RECOVERY` seconds by packets that claim, with one command for each
+  stream; when that finds some, the next packet takes it. Not for a while after the connection was lost or an
+  answer was slow: the others, too, could not renew what they hold.
+- A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
+- A log that has lost its group gets it again, at the last id that was seen of it.
+- No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
+  thread at a time; all the rest may be called from any.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from redis_toolkit._core.flow import Command, ScriptCall
-from redis_toolkit._core.flows.work import Claimed, Held, Settlement
+from redis_toolkit._core.flow import Call, Command, ScriptCall
+from redis_toolkit._core.flows import leases
+from redis_toolkit._core.flows.durable import make_group
+from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settlement
+from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
+from redis_toolkit.worker.packet import Ask, Packet, Taken
 
 __all__ = ["Packet", "Rounds", "Taken"]
 
-
-@dataclass(slots=True)
-class Packet:
-    """Commands that leave together.
-
-    Attributes:
-        commands: what to send; scripts by their SHA1.
-        settles: the settlements that each of the first commands carries.
-        asks: what each of the others is about; known to `Rounds` only.
-        block: seconds that the last one may wait on the server.
-    """
-
-    commands: list[Command | ScriptCall] = field(default_factory=list)
-    settles: list[list[Settlement]] = field(default_factory=list)
-    asks: list[str] = field(default_factory=list)
-    block: float = 0.0
-
-
-@dataclass(slots=True)
-class Taken:
-    """What the replies to a packet mean.
-
-    Attributes:
-        claimed: new entries, to be read by the performer and added to the holdings.
-        counted: settlements that counted.
-        waiters: who waits for the end of which id.
-        lost: settlements that did not count, as the entry was somebody else's by then.
-        unsettled: settlements that the server refused, and why: to be sent again after a pause.
-        refused: why nothing could be claimed, or None.
-        pause: seconds to wait before the next packet that claims.
-    """
-
-    claimed: list[Claimed] = field(default_factory=list)
-    counted: list[Settlement] = field(default_factory=list)
-    waiters: list[tuple[bytes, list[str]]] = field(default_factory=list)
-    lost: list[Settlement] = field(default_factory=list)
-    unsettled: list[tuple[Settlement, str]] = field(default_factory=list)
-    refused: Exception | None = None
-    pause: float = 0.0
+RECOVERY = 3.0
+"""Seconds between two looks for what others have left; less for short leases."""
+DISTRUST = 7.5
+"""Seconds after a lost connection until others have renewed what they hold; fewer if leases are short."""
+SLOW = 1.0
+"""Seconds after which an answer shows that the server, the way there or this process stood still."""
+PAUSED_SECONDS = 2.0
+REFUSED_SECONDS = 1.0
+BULK = 16
+"""From how many free places on a backlog is claimed from its own stream: it may bring more than are free."""
+STRIKES = 3
+"""Claims in a row that find no group, although it was made, before the source counts as refused."""
+UNHEARD = frozenset({"ok", "later"})
+"""Outcomes for which nobody waits."""
 
 
 class Rounds:
@@ -69,17 +59,57 @@ class Rounds:
     Attributes:
         due: called with the server's ms now, and the ms when something of the source is due, or None.
         cancelled: called when the server has cancelled ids of which this process may not have heard.
+        state_lost: called when groups that were there had to be made again: the server has lost something.
+        awake: set by the engine; called from any thread when there is no reason to wait out a pause any more.
+        where: the server's URL without its password, for messages.
+        ended: whether something of a log has ended since this was set to False.
     """
 
     def __init__(
         self, durable: Durable, consumer: str, lease: float, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.due: Callable[[int, int | None], None] = lambda now_ms, due_ms: None
+        self.due: Callable[[int, int | None], None] = _nothing_is_due
         self.cancelled: Callable[[], None] = lambda: None
+        self.state_lost: Callable[[], None] = lambda: None
+        self.awake: Callable[[], None] = lambda: None
+        self.where = "the server"
+        self.ended = False
+        self._durable = durable
+        self._source = durable.source
+        self._log = None if durable.is_queue else len(durable.source.streams) - 1
+        self._consumer = consumer
+        self._lease_ms = int(lease * 1000)
+        self._recovery = min(RECOVERY, 0.3 * lease)
+        self._distrust = min(DISTRUST, 0.75 * lease)
+        self._now = now
+        self._idle = False  # the last claim brought nothing
+        self._backlog: int | None = None  # the stream of a claim that was full
+        self._paused = False
+        self._back: list[Held] = []  # taken although the source was paused
+        self._recover_at = now() + self._recovery
+        self._trusted_at = 0.0
+        self._hurry = False
+        self._found = False  # others have left something
+        self._last = durable.after  # the last id that was seen of the log
+        self._known = False  # its groups were there
+        self._regroup = False
+        self._strikes = 0
+
+    # -- asking -----------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> Packet:
         """Return what only settles."""
-        raise NotImplementedError
+        packet = Packet()
+        for call, batch in leases.settle_calls(self._source, self._consumer, settlements):
+            packet.commands.append(call)
+            packet.settles.append(batch)
+        return packet
+
+    def release(self, held: Sequence[Held]) -> Packet:
+        """Return what gives back entries that were not run, without counting the delivery."""
+        packet = Packet()
+        self._give_back(packet, held)
+        return packet
 
     def next(self, settlements: Sequence[Settlement], free: int, block: float) -> Packet:
         """Return what settles and then claims.
@@ -89,24 +119,258 @@ class Rounds:
             free: how many may be claimed; 0 claims nothing.
             block: seconds that it may wait when nothing is there; 0 does not wait.
         """
-        raise NotImplementedError
+        packet = self.settle(settlements) if settlements else Packet()
+        if self._back:
+            back, self._back = self._back, []
+            self._give_back(packet, back)
+        if free > 0:
+            self._claim(packet, settlements, free, block)
+        packet.sent = self._now()
+        return packet
 
-    def release(self, held: Sequence[Held]) -> Packet:
-        """Return what gives back entries that were not run, without counting the delivery."""
-        raise NotImplementedError
+    def _claim(self, packet: Packet, settlements: Sequence[Settlement], free: int, block: float) -> None:
+        source, consumer = self._source, self._consumer
+        if self._paused:
+            self._ask(packet, Ask(self._still_paused, (("EXISTS", source.paused),)))
+            return
+        if self._regroup:
+            self._ask(packet, Ask(self._regrouped, self._group_calls()))
+        elif self._found:
+            calls = leases.recover_calls(source, consumer, self._lease_ms, free)
+            self._ask(packet, Ask(self._recovered, calls, free))
+            return
+        elif self._is_due():
+            self._ask(packet, Ask(self._probed, leases.probe(source, self._lease_ms)))
+            if self._idle:
+                return  # what it finds does not wait for a block to end
+        if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
+            packet.block = block
+            ms = max(int(block * 1000), 1)
+            self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
+        elif self._backlog is not None and free >= BULK:
+            both = leases.claim_packet(source, consumer, free, self._backlog)
+            self._ask(packet, Ask(self._took_backlog, both, free, self._backlog))
+        else:
+            self._ask(packet, Ask(self._swept, (leases.claim_call(source, consumer, free),), free))
 
-    def missing(self, packet: Packet, replies: Sequence[Any]) -> list[int]:
+    def _is_due(self) -> bool:
+        """Whether it is time to look for what others have left; from then on it is not."""
+        now = self._now()
+        if now < self._trusted_at or not (self._hurry or now >= self._recover_at):
+            return False
+        self._hurry = False
+        self._recover_at = now + self._recovery
+        return True
+
+    def _group_calls(self) -> Sequence[Command | ScriptCall]:
+        durable, group = self._durable, self._source.group
+        most, drop = durable.max_backlog, durable.drop
+        step = next(
+            make_group(durable.channel, group, after=self._last, seen=True, max_backlog=most, drop=drop)
+        )
+        assert isinstance(step, Call)
+        return step.commands
+
+    def _give_back(self, packet: Packet, held: Sequence[Held]) -> None:
+        calls = leases.release_calls(self._source, self._consumer, held, self._lease_ms)
+        self._ask(packet, Ask(self._gave_back, calls, held=held))
+
+    @staticmethod
+    def _ask(packet: Packet, ask: Ask) -> None:
+        packet.commands += ask.commands
+        packet.asks.append(ask)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def missing(_packet: Packet, replies: Sequence[Any]) -> list[int]:
         """Return the places of scripts that the server does not know: they go again, by text."""
-        raise NotImplementedError
+        return [place for place, reply in enumerate(replies) if lacks_script(reply)]
 
     def take(self, packet: Packet, replies: Sequence[Any]) -> Taken:
         """Return what the replies mean. There may be fewer than commands, when the connection was lost."""
-        raise NotImplementedError
+        taken = Taken()
+        for batch, reply in zip(packet.settles, replies, strict=False):
+            self._settled(batch, reply, taken)
+        place = len(packet.settles)
+        for batch in packet.settles[len(replies) :]:
+            taken.unanswered += batch
+        for ask in packet.asks:
+            some = replies[place : place + len(ask.commands)]
+            if some:
+                ask.read(ask, some, taken)
+            place += len(ask.commands)
+        if packet.sent and self._now() - packet.sent > packet.block + SLOW:
+            self.distrust()
+        return taken
+
+    def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
+        if isinstance(reply, Exception):
+            why = str(reply)
+            if lacks_group(why):  # and with the group it has lost who holds what
+                self._idle = False
+                taken.lost += batch
+            else:
+                taken.unsettled += [(one, why) for one in batch]
+            return
+        if reply[0] or reply[1]:
+            settled = Settled()
+            leases.read_settled(reply, batch, settled)
+            taken.waiters += settled.waiters
+            failed = {id(one) for one, _ in settled.failed}
+            batch = [one for one in batch if id(one) not in failed]
+            for one, why in settled.failed:
+                if why == "lost":
+                    taken.lost.append(one)
+                else:
+                    taken.unsettled.append((one, why))
+        taken.counted += batch
+        if batch and batch[0].held.stream == self._log:
+            self.ended = True
+
+    def _swept(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        [reply] = replies
+        if isinstance(reply, Exception):
+            self._refuse(reply, ask.commands[0], taken)
+            return
+        found = leases.read_claim(reply)
+        full = len(found.items) >= ask.number
+        self._idle = not found.items
+        self._backlog = found.items[-1].stream if full else None
+        self._found_items(found, ask, taken)
+
+    def _took_backlog(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        first, *second = replies
+        if isinstance(first, Exception):
+            self._refuse(first, ask.commands[0], taken)
+            found = Claim(0, None)
+        else:
+            found = leases.read_claim(first)
+        before = len(found.items)
+        for reply in second:
+            if isinstance(reply, Exception):
+                self._refuse(reply, ask.commands[1], taken)
+            else:
+                found.items += leases.read_block(self._source, reply)
+        self._idle = not found.items
+        if before >= ask.number:
+            self._backlog = found.items[before - 1].stream
+        elif len(found.items) - before < ask.number:
+            self._backlog = None
+        self._found_items(found, ask, taken)
+
+    def _waited(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        reply, *paused = replies
+        if isinstance(reply, Exception):
+            self._idle = False
+            self._refuse(reply, ask.commands[0], taken)
+            return
+        items = leases.read_block(self._source, reply)
+        self._idle, self._backlog = not items, None
+        if paused == [1]:
+            self._pause(items, taken)
+        else:
+            self._keep(items, taken)
+
+    def _found_items(self, found: Claim, ask: Ask, taken: Taken) -> None:
+        """Take what a claim by script brought, and what it said about the source."""
+        if found.now:
+            self.due(found.now, found.due)
+        if found.cancelled:
+            self.cancelled()
+        if found.paused:
+            self._pause(found.items, taken)
+            return
+        if found.error:
+            self._refuse(as_reply(found.error), ask.commands[0], taken)
+        elif taken.refused is None and not self._regroup:
+            if (found.made or self._strikes) and self._known:
+                self.state_lost()
+            self._strikes, self._known = 0, True
+        self._keep(found.items, taken)
+
+    def _keep(self, items: list[Claimed], taken: Taken) -> None:
+        taken.claimed += items
+        if items and items[-1].stream == self._log:
+            self._last = items[-1].entry.decode("ascii")
+
+    def _pause(self, items: Sequence[Held], taken: Taken) -> None:
+        self._paused = True
+        self._back += items
+        taken.pause = 0.0 if items else PAUSED_SECONDS
+
+    def _still_paused(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        if isinstance(replies[0], Exception):
+            self._refuse(replies[0], ask.commands[0], taken)
+        elif replies[0]:
+            taken.pause = PAUSED_SECONDS
+        else:
+            self._paused = self._idle = False
+
+    def _probed(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        for command, reply in zip(ask.commands, replies, strict=False):
+            if isinstance(reply, Exception):
+                self._refuse(reply, command, taken)
+            elif reply:
+                self._found = True
+
+    def _recovered(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        self._found = False
+        for place, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                self._refuse(reply, ask.commands[place], taken)
+                continue
+            items = leases.read_recovered(place, reply)
+            taken.claimed += items
+            if len(items) >= ask.number:
+                self._hurry = True  # there may be more
+
+    def _regrouped(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        if isinstance(replies[0], Exception):
+            self._refuse(replies[0], ask.commands[0], taken)
+            return
+        self._regroup = False
+        made, at = replies[0]
+        if made:
+            self._last = at.decode("ascii")
+
+    def _gave_back(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        """They are others' to take; where the server refused, when the lease has run out."""
+
+    def _refuse(self, error: Exception, command: Command | ScriptCall, taken: Taken) -> None:
+        """Note why the server did not do something; a group that is missing can be made again."""
+        if lacks_group(str(error)):
+            self._strikes += 1
+            self._idle, self._backlog = False, None
+            self._regroup = self._log is not None
+            if self._strikes <= STRIKES:
+                return
+        taken.refused = sort(error, sent=True, where=self.where, doing=describe(command))
+        taken.pause = 0.0 if taken.claimed else REFUSED_SECONDS
+
+    # -- what is heard ----------------------------------------------------------------------------
+
+    def begin(self, last: str) -> None:
+        """Note where the group stood when the process has begun to serve it."""
+        self._last, self._known = last, True
 
     def hurry(self) -> None:
         """Look for what others have released with the next packet that claims."""
-        raise NotImplementedError
+        self._hurry = True
+
+    def pause(self) -> None:
+        """The source is said to be paused: ask before the next claim."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """The source is said to be resumed: ask at once."""
+        self.awake()
 
     def distrust(self) -> None:
         """The connection was lost, or an answer was slow: leave others' work alone for 7.5 s."""
-        raise NotImplementedError
+        self._trusted_at = self._now() + self._distrust
+        self._found = False
+
+
+def _nothing_is_due(_now_ms: int, _due_ms: int | None) -> None:
+    """Stand in for who wants to know."""

@@ -243,7 +243,7 @@ class Service:
             self._node = self._stopped = self._supervisor = self._supervising = self._until = None
 
     def _refuse_second_start(self) -> None:
-        if not self._router.handlers:
+        if not self._router.bindings:
             logger.warning("this app has no handlers: register them with @app.on before it starts")
         if self._node is not None and self._node.has_lost_its_loop:
             self.stop()
@@ -271,7 +271,7 @@ class Service:
             self.serve_as_worker(part)
         if part is not None:
             return None
-        modules = {getattr(handler.binding.function, "__module__", "") for handler in self._router.handlers}
+        modules = {getattr(one.function, "__module__", "") for one in self._router.bindings}
         program = program_of(self._app, self._module, caller, modules)
         driver = SyncDriver(self._connections, self._settings)
         driver.run(events.ping())  # one clear error here, instead of one from each worker

@@ -20,7 +20,17 @@ from typing import Any
 
 from redis_toolkit._core.flow import Arg, Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Letter, Pulse, Settled, Settlement, Source
-from redis_toolkit._core.scripts import CLAIM, CLEAN, HEARTBEAT, PROMOTE, RECOVER, RELEASE, REVIVE, SETTLE
+from redis_toolkit._core.scripts import (
+    CLAIM,
+    CLEAN,
+    HEARTBEAT,
+    LEAVE,
+    PROMOTE,
+    RECOVER,
+    RELEASE,
+    REVIVE,
+    SETTLE,
+)
 
 __all__ = [
     "BATCH",
@@ -29,16 +39,23 @@ __all__ = [
     "claim_call",
     "claim_packet",
     "clean",
+    "clock",
     "dead",
     "heartbeat",
+    "leave",
+    "next_due",
     "pause",
+    "probe",
     "promote",
     "read_block",
     "read_claim",
     "read_packet",
+    "read_recovered",
     "read_settled",
     "recover",
+    "recover_calls",
     "release",
+    "release_calls",
     "resume",
     "revive",
     "settle",
@@ -48,6 +65,7 @@ __all__ = [
 BATCH = 500
 """Entries in one run of a script: few enough for Lua's stack, and not to keep others waiting for long."""
 PROMOTED = 500
+PROMOTED_IN_A_ROW = 20
 ORPHANS = 100
 
 
@@ -231,19 +249,32 @@ def heartbeat(source: Source, consumer: str, running: Sequence[tuple[Held, str]]
     return pulse
 
 
+def probe(source: Source, lease_ms: int) -> tuple[Command, ...]:
+    """Return the commands that tell, one for each stream, whether there is anything to recover in it."""
+    return tuple(("XPENDING", key, source.group, "IDLE", lease_ms, "-", "+", 1) for key in source.streams)
+
+
+def recover_calls(source: Source, consumer: str, lease_ms: int, most: int) -> tuple[ScriptCall, ...]:
+    """Return the script calls that do what `recover` does, one for each stream."""
+    args = (source.group, consumer, lease_ms, most)
+    return tuple(ScriptCall(RECOVER, (key,), args) for key in source.streams)
+
+
+def read_recovered(place: int, reply: Any) -> list[Claimed]:
+    """Return what one call of `recover_calls` brought, from its reply."""
+    return [_claimed(place, entry, fields, deliveries) for entry, fields, deliveries in reply[1:]]
+
+
 def recover(source: Source, consumer: str, lease_ms: int, most: int) -> Flow[list[Claimed]]:
     """Claim what others have held for a lease without a sign of life, up to ``most`` of each stream."""
-    calls = (ScriptCall(RECOVER, (key,), (source.group, consumer, lease_ms, most)) for key in source.streams)
-    replies = yield Call(tuple(calls))
-    return [
-        _claimed(place, entry, fields, deliveries)
-        for place, reply in enumerate(replies)
-        for entry, fields, deliveries in reply[1:]
-    ]
+    replies = yield Call(recover_calls(source, consumer, lease_ms, most))
+    return [one for place, reply in enumerate(replies) for one in read_recovered(place, reply)]
 
 
-def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
-    """Give back what does not run, so that this delivery does not count; returns how many that were."""
+def release_calls(
+    source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int
+) -> tuple[ScriptCall, ...]:
+    """Return the script calls that do what `release` does; each replies how many it has given back."""
     calls = []
     for place, stream in enumerate(source.streams):
         own = [held for held in unstarted if held.stream == place]
@@ -251,9 +282,15 @@ def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: 
             args = [arg for held in own[start : start + BATCH] for arg in (held.entry, held.deliveries)]
             fixed = (source.group, consumer, lease_ms, source.control)
             calls.append(ScriptCall(RELEASE, (stream,), (*fixed, *args)))
+    return tuple(calls)
+
+
+def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
+    """Give back what does not run, so that this delivery does not count; returns how many that were."""
+    calls = release_calls(source, consumer, unstarted, lease_ms)
     if not calls:
         return 0
-    replies = yield Call(tuple(calls), repeatable=True)
+    replies = yield Call(calls, repeatable=True)
     return sum(int(reply) for reply in replies)
 
 
@@ -261,11 +298,16 @@ def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: 
 
 
 def promote(source: Source) -> Flow[Claim]:
-    """Move what is due to its stream; returns when the next is due, as a claim of nothing."""
+    """Move what is due to its stream; returns when the next is due, as a claim of nothing.
+
+    It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
+    """
     call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
+    runs = 0
     while True:
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)
-        if error or moved < PROMOTED:
+        runs += 1
+        if error or moved < PROMOTED or runs >= PROMOTED_IN_A_ROW:
             return Claim(int(now), _due(due), error=error.decode("utf-8", "replace"))
 
 
@@ -280,6 +322,25 @@ def clean(source: Source, idle_ms: int) -> Flow[tuple[int, int]]:
     )
     replies = yield Call(tuple(calls), repeatable=True)
     return sum(reply[0] for reply in replies), sum(reply[1] for reply in replies)
+
+
+def leave(source: Source, consumer: str) -> Flow[int]:
+    """Remove a consumer that stops from the streams where it holds nothing; returns how many those were."""
+    calls = (ScriptCall(LEAVE, (key,), (source.group, consumer)) for key in source.streams)
+    return sum((yield Call(tuple(calls), repeatable=True)))
+
+
+def clock() -> Flow[int]:
+    """Return the server's ms (``TIME``)."""
+    [[seconds, micros]] = yield Call((("TIME",),), repeatable=True)
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def next_due(source: Source) -> Flow[int | None]:
+    """Return the server's ms when the first of what is delayed is due, or None (``ZRANGE``)."""
+    first = ("ZRANGE", source.delayed, 0, 0, "WITHSCORES")
+    [due] = yield Call((first,), repeatable=True)
+    return _due(due[1]) if due else None
 
 
 def pause(source: Source) -> Flow[None]:

@@ -47,6 +47,7 @@ __all__ = [
     "Stats",
     "Submission",
     "Submitted",
+    "all_cancelled",
     "cancel",
     "cancelled_of",
     "look",
@@ -308,6 +309,12 @@ def cancelled_of(queue: str, ids: Sequence[str]) -> Flow[list[str]]:
         return []
     [scores] = yield Call((("ZMSCORE", keys.task_cancelled(queue), *ids),), repeatable=True)
     return [name for name, score in zip(ids, scores, strict=True) if score is not None]
+
+
+def all_cancelled(source: Source) -> Flow[list[str]]:
+    """Return every id that was cancelled and has not ended (``ZRANGE``)."""
+    [ids] = yield Call((("ZRANGE", source.cancelled, 0, -1),), repeatable=True)
+    return [name.decode("utf-8", "replace") for name in ids]
 
 
 def progress(source: Source, consumer: str, held: Held, id: str, said: bytes, keep_ms: int) -> Flow[bool]:
