@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from redis_toolkit._core.connection import Connections, Link
+from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, pause, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker import handling
@@ -43,6 +44,8 @@ BATCH_SECONDS = 0.010
 """Seconds of quick work that are claimed at once."""
 READ_TIMEOUT = 5.0
 """Seconds that a reply of the server may take beyond the time it was asked to wait."""
+RETRY_SECONDS = 0.2
+"""Seconds until what is ready is sent again after a lost connection."""
 LOOKS = 20
 """Looks at leaders that do nothing, after which the deputy sleeps until it is woken."""
 
@@ -57,6 +60,10 @@ class Member(Generic[C, R]):
     """One thread: its connection, what it has claimed, and what it has not sent.
 
     Attributes:
+        ready: what came of it, to be sent with the next packet.
+        after: what follows from that, to be sent after it.
+        sent: what was sent on its connection and not been answered yet.
+        repeats: whether some of what is ready was sent before, on a connection that was lost.
         doing: what its handler is running on, where that matters.
         busy_since: since when it does quick work as the leader.
         failures: connections lost in a row.
@@ -68,6 +75,9 @@ class Member(Generic[C, R]):
     link_id: int | None = None
     batch: deque[C] = field(default_factory=deque)
     ready: list[R] = field(default_factory=list)
+    after: list[Command] = field(default_factory=list)
+    sent: list[Command] = field(default_factory=list)
+    repeats: bool = False
     doing: C | None = None
     busy_since: float | None = None
     failures: int = 0
@@ -216,6 +226,11 @@ class Crew(ABC, Generic[C, R]):
             self._dismiss(me)
             logger.warning("%s goes on with %d threads: %s", self._name, self._hired, error)
 
+    def _abandon(self, one: Member[C, R]) -> None:
+        """Count a thread out whose handler runs for too long; under the lock."""
+        one.abandoned, one.doing = True, None
+        self._hired -= 1
+
     def _dismiss(self, me: Member[C, R]) -> None:
         with self._lock:
             self._members.remove(me)
@@ -236,7 +251,7 @@ class Crew(ABC, Generic[C, R]):
                     me.failures = 0
                 if me.batch:
                     self._run(me)
-                if self._leader is not me and me.ready:
+                if self._leader is not me and (me.ready or me.after):
                     self._flush(me)
         finally:
             self._resign(me)
@@ -323,15 +338,17 @@ class Crew(ABC, Generic[C, R]):
 
     def _flush(self, me: Member[C, R]) -> None:
         """Send what is ready, without claiming."""
-        while me.ready:
+        failures = 0
+        while me.ready or me.after or me.sent:
             try:
                 self._send(me, me.link or self._connect(me))
             except Failed as failure:
                 me.link = None
+                failures += 1
                 self._log(failure)
-                if self._stopping.wait(0.2):
-                    ready, me.ready = me.ready, []
-                    self._undelivered(ready)
+                if self._stopping.wait(RETRY_SECONDS) and failures > 1:
+                    self._undelivered(me.ready)
+                    me.ready, me.after, me.sent = [], [], []
 
     def _connect(self, me: Member[C, R]) -> Link:
         link = self._connections.dedicated()
@@ -388,3 +405,4 @@ class Crew(ABC, Generic[C, R]):
         self._follow()
         if ready:
             self._send_aside(ready)
+        self._look()
