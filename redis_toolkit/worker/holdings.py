@@ -95,10 +95,14 @@ class Holdings:
             return [item for item in self._items.values() if item.since <= before and not item.lost]
 
     def lose(self, held: Iterable[Held]) -> list[Item]:
-        """Note that these belong to somebody else by now; returns those that were still held."""
+        """Note that these belong to somebody else by now; returns those of which that is news."""
         with self._lock:
             found = [(one, self._items.get((one.stream, one.entry))) for one in held]
-        lost = [item for one, item in found if item is not None and item.claimed.deliveries == one.deliveries]
+        lost = [
+            item
+            for one, item in found
+            if item is not None and not item.lost and item.claimed.deliveries == one.deliveries
+        ]
         for item in lost:
             item.lost = True
         return lost
