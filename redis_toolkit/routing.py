@@ -152,8 +152,8 @@ class Router:
     @property
     def bindings(self) -> list[Binding]:
         """The bindings of all handlers and jobs."""
-        jobs = [job for durable in self.durables for job in durable.jobs.values()]
-        return [one.binding for one in (*self.handlers, *jobs)]
+        handlers = [handler.binding for handler in self.handlers]
+        return handlers + [job.binding for durable in self.durables for job in durable.jobs.values()]
 
     @property
     def has_async(self) -> bool:

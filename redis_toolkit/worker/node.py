@@ -213,8 +213,8 @@ class Node:
         runner = handling.current()
         if self.is_on_running_loop() or (self._own_loop is not None and self._has_on_loop(runner)):
             return True
-        parts = (*self._pools, *self._engines, *self._lanes, self._durable)
-        return any(part.runs(runner) for part in parts)
+        parts: list[RequestThreads | RequestLoop | Lane] = [*self._pools, *self._engines, *self._lanes]
+        return self._durable.runs(runner) or any(part.runs(runner) for part in parts)
 
     def wait_closed(self) -> None:
         """Wait until everything is closed, after a `stop` by somebody else."""
