@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit.app import App
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
+from redis_toolkit.dead_letters import DeadLetter
 from redis_toolkit.errors import (
     AuthenticationFailed,
     CommandRefused,
@@ -18,14 +20,20 @@ from redis_toolkit.errors import (
     PermissionDenied,
     QueueFull,
     RedisToolkitError,
+    Reject,
     RemoteError,
     RequestTimeout,
+    Retry,
     ServerUnreachable,
     StoreFull,
     StreamFull,
+    TaskCancelled,
+    TaskExpired,
     WorkersFailed,
 )
+from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Gap, Headers, Message
+from redis_toolkit.task_context import CurrentTask, current_task
 from redis_toolkit.toolkit import RedisOptions, RedisToolkit
 
 __version__ = "0.1.0"
@@ -40,6 +48,14 @@ __all__ = [
     "Gap",
     "Headers",
     "Message",
+    # durable work: how it is retried, what its handlers ask for and raise, what is left of it
+    "Backoff",
+    "CurrentTask",
+    "DeadLetter",
+    "GroupInfo",
+    "Reject",
+    "Retry",
+    "current_task",
     # codecs
     "Codec",
     "JSONCodec",
@@ -66,5 +82,7 @@ __all__ = [
     "ServerUnreachable",
     "StoreFull",
     "StreamFull",
+    "TaskCancelled",
+    "TaskExpired",
     "WorkersFailed",
 ]

@@ -23,10 +23,11 @@ from redis_toolkit._core.connection import Connections, shared_connections
 from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.grouping import GroupOptions, durable_groups, refuse_options
+from redis_toolkit.groups import Groups
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
 from redis_toolkit.settings import Options, Settings, default_url
-from redis_toolkit.talking import Talking
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
 
@@ -40,7 +41,7 @@ logger = logging.getLogger("redis_toolkit")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class App(Talking):
+class App(Groups):
     """An application on one Redis or Valkey server.
 
     Args:
@@ -106,8 +107,13 @@ class App(Talking):
         events: bool = True,
         requests: bool | None = None,
         codec: str | Codec | None = None,
+        group: str | None = None,
+        **durable: Unpack[GroupOptions],
     ) -> Callable[[F], F]:
-        """Register a handler for channels and globs: live events, and requests on the channels.
+        """Register a handler for channels and globs: live events and requests, or a durable group.
+
+        With ``group=`` the handler gets each event of its channels at least once per group, whichever
+        process of whichever program takes it: also events that came while nobody was there.
 
         Args:
             *channels: exact names (``"orders"``) and globs (``"orders:*"``, as in ``PSUBSCRIBE``). An
@@ -118,6 +124,9 @@ class App(Talking):
             events: whether it hears live events.
             requests: whether it answers requests. None: on its channels, not on its globs.
             codec: another codec than the app's, for this handler.
+            group: the durable group that it handles events for; no live events and no requests then.
+            **durable: what such a group may have besides: the fields of `GroupOptions`, such as
+                ``retries=5``.
 
         Returns:
             A decorator that returns the function unchanged.
@@ -137,6 +146,13 @@ class App(Talking):
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
             raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
         wire = self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+        if group is None:
+            refuse_options(durable)
+        elif every_worker or not events or requests is not None:
+            raise ConfigurationError(
+                f"group={group!r}: a durable group hears no live events and answers no requests, so it has "
+                "no every_worker=, events= or requests=: register the function once more without group="
+            )
 
         def register(function: F) -> F:
             if self._started and self._service.started:
@@ -144,6 +160,12 @@ class App(Talking):
                     "this app is running: register handlers before start() or run(); in a notebook, "
                     "stop() it, run this cell again, then start() it"
                 )
+            if group is not None:
+                for one in durable_groups(
+                    function, channels, group, concurrency, durable, app=self, wire=wire
+                ):
+                    self._router.add_durable(one)
+                return function
             self._router.add(
                 function,
                 channels,

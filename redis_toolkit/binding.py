@@ -88,7 +88,7 @@ class Binding:
         self.is_async = is_async(function)
         refuse_generator(function)
         _refuse_method(function)
-        self._app = app
+        self.app = app
         self._fields: dict[str, tuple[inspect.Parameter, Converter | None]] = {}
         self._special: dict[str, Callable[[Message], Any]] = {}
         self._takes_rest = False
@@ -186,8 +186,8 @@ class Binding:
             self._special[name] = lambda message: message
         elif annotation is Headers:
             self._special[name] = lambda message: message.headers
-        elif self._app is not None and annotation in type(self._app).__mro__[:-1]:
-            self._special[name] = lambda _message: self._app
+        elif self.app is not None and annotation in type(self.app).__mro__[:-1]:
+            self._special[name] = lambda _message: self.app
         elif name == "channel":
             self._special[name] = lambda message: message.channel
         else:

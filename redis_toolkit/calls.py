@@ -12,7 +12,7 @@ from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import events, requests
 from redis_toolkit._core.ids import new_id
 from redis_toolkit.codecs import Codec, resolve_codec
-from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.errors import ConfigurationError, StreamFull
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import MAX_SECONDS
@@ -23,6 +23,8 @@ __all__ = ["UNSET", "Calls", "milliseconds"]
 UNSET: Any = object()
 """Stands for a payload that was not given, as None is one."""
 
+MAX_ID = 200
+"""Characters of an id that a caller chooses."""
 Headers = Mapping[str, str] | None
 
 
@@ -36,17 +38,27 @@ class Calls:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def publish(self, channel: str, data: Any, headers: Headers, codec: str | Codec | None) -> Flow[int]:
-        """Return the flow of `App.publish`."""
-        return events.publish(checked_channel(channel), self._wire_of(codec).live(data, headers))
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        headers: Headers = None,
+        codec: str | Codec | None = None,
+        id: str | None = None,
+        *,
+        log: str | None = None,
+    ) -> Flow[int]:
+        """Return the flow of `App.publish`; ``log`` as in `events.publish`."""
+        event = events.Event(self.wire_of(codec).live(data, headers), _checked_id(id))
+        return _receivers(events.publish(checked_channel(channel), event, log=log))
 
     def publish_many(
         self, channel: str, payloads: Iterable[Any], headers: Headers, codec: str | Codec | None
     ) -> Flow[list[int]]:
         """Return the flow of `App.publish_many`."""
-        wire = self._wire_of(codec)
-        bodies = [wire.live(data, headers) for data in _listed(payloads)]
-        return events.publish_many(checked_channel(channel), bodies)
+        wire = self.wire_of(codec)
+        some = [events.Event(wire.live(data, headers)) for data in _listed(payloads)]
+        return _all_receivers(events.publish_many(checked_channel(channel), some))
 
     def request(
         self,
@@ -71,7 +83,7 @@ class Calls:
             headers,
             spread=bool(fields),
         )
-        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
+        wire, timeout_ms = self.wire_of(codec), milliseconds(timeout)
         return requests.request(call, wire, rank, timeout_ms=timeout_ms, retries=retries)
 
     def request_many(
@@ -93,12 +105,39 @@ class Calls:
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
             for number, data in enumerate(_listed(payloads))
         ]
-        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
+        wire, timeout_ms = self.wire_of(codec), milliseconds(timeout)
         flow = requests.request_many(calls, wire, rank, timeout_ms=timeout_ms, window=window)
         return flow if return_exceptions else _raising(flow)
 
-    def _wire_of(self, codec: str | Codec | None) -> Wire:
+    def wire_of(self, codec: str | Codec | None) -> Wire:
+        """Return what writes and reads with a codec; None stands for the app's."""
         return self._wire if codec is None else Wire(resolve_codec(codec), self._wire.max_payload)
+
+
+def _receivers(flow: Flow[events.Published]) -> Flow[int]:
+    return (yield from flow).receivers
+
+
+def _all_receivers(flow: Flow[list[events.Published | StreamFull]]) -> Flow[list[int]]:
+    receivers = []
+    for done in (yield from flow):
+        if isinstance(done, StreamFull):
+            raise done
+        receivers.append(done.receivers)
+    return receivers
+
+
+def _checked_id(id: object) -> str | None:
+    """Return the id that a caller has chosen, if it can be one.
+
+    Raises:
+        ConfigurationError: it is no text of 1 to 200 characters.
+    """
+    if id is None:
+        return None
+    if not isinstance(id, str) or not 0 < len(id) <= MAX_ID or not id.isprintable():
+        raise ConfigurationError(f"id={ascii(id)[:80]} must be printable text of 1 to {MAX_ID} characters")
+    return id
 
 
 def _listed(payloads: Any) -> Iterable[Any]:

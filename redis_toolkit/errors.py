@@ -14,6 +14,10 @@ RedisToolkitError
 │   ├── AuthenticationFailed             user or password refused
 │   └── OutcomeUnknown                   the connection was cut after bytes had left
 ├── WorkersFailed                        no worker process could be started
+├── TaskCancelled                        a task was cancelled before it had ended
+├── TaskExpired                          a task was not begun in time
+├── Retry                                raised by a handler: try this again later
+├── Reject                               raised by a handler: do not try this again
 ├── QueueFull                            a queue has as many tasks as it may hold
 ├── StreamFull                           a durable group is as far behind as it may be
 └── CommandRefused                       the server answered with an error
@@ -29,6 +33,9 @@ exceptions never reach a user: ``_core/recovery.py`` sorts them into this tree, 
 
 from __future__ import annotations
 
+import datetime
+import math
+
 __all__ = [
     "AuthenticationFailed",
     "CommandRefused",
@@ -43,11 +50,15 @@ __all__ = [
     "PermissionDenied",
     "QueueFull",
     "RedisToolkitError",
+    "Reject",
     "RemoteError",
     "RequestTimeout",
+    "Retry",
     "ServerUnreachable",
     "StoreFull",
     "StreamFull",
+    "TaskCancelled",
+    "TaskExpired",
     "WorkersFailed",
 ]
 
@@ -127,6 +138,56 @@ class QueueFull(RedisToolkitError):
 
 class StreamFull(RedisToolkitError):
     """A durable group is as far behind as its ``max_backlog`` allows. Nothing was published."""
+
+
+class TaskCancelled(RedisToolkitError):
+    """The task was cancelled before it had ended."""
+
+
+class TaskExpired(RedisToolkitError):
+    """The task was still waiting when its ``expires=`` had passed. It was not begun."""
+
+
+class Retry(RedisToolkitError):
+    """Raise this in a handler of a task, or of a durable group, to have it called again later.
+
+    It counts as an attempt. It is tried again as often as the job's ``retries=`` say for `Retry`
+    (``retries={Retry: 100}``), else up to 25 times or as often as after other failures, whatever is more;
+    then it is a dead letter.
+
+    Args:
+        delay: seconds (or a `timedelta`) until the next attempt; None: as the job's ``backoff=`` says.
+
+    Raises:
+        ConfigurationError: the delay is no duration.
+
+    Example:
+        ``raise Retry(delay=30)``
+    """
+
+    def __init__(self, delay: float | datetime.timedelta | None = None) -> None:
+        seconds: object = delay.total_seconds() if isinstance(delay, datetime.timedelta) else delay
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf
+        ):
+            raise ConfigurationError(f"Retry(delay={delay!r}): give seconds from 0, or a timedelta")
+        self.delay = seconds
+        super().__init__("again" if seconds is None else f"again in {seconds:g} s")
+
+
+class Reject(RedisToolkitError):
+    """Raise this in a handler of a task, or of a durable group, to make it a dead letter at once.
+
+    Args:
+        reason: what is said there.
+
+    Example:
+        ``raise Reject("no such customer")``
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class CommandRefused(RedisToolkitError):

@@ -216,7 +216,7 @@ def stream(channel: str) -> str:
 
 
 def limits(channel: str) -> str:
-    """HASH of the limits of a channel's groups: ``limit:<group>``, ``dropped:<group>``, and two numbers."""
+    """HASH of the limits of a channel's groups: ``limit:``, ``keep:``, ``dropped:<group>``, two numbers."""
     return f"rt:c:{_tag(channel)}:meta"
 
 

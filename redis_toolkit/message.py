@@ -36,7 +36,10 @@ class Message:
         headers: what the sender passed as ``headers=``.
         id: the id of a request; None for a live event, which has none.
         pattern: the glob that matched, when the handler is registered with one.
-        attempt: 1, or more when the caller of a request asks again (``retries=``).
+        attempt: 1, or more when the caller of a request asks again, or a task or a durable event is tried
+            again (``retries=``).
+        deliveries: how often this attempt of a task or a durable event was given to a worker: more than 1
+            when an earlier one vanished with it.
     """
 
     channel: str
@@ -45,6 +48,7 @@ class Message:
     id: str | None = None
     pattern: str | None = None
     attempt: int = 1
+    deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True)

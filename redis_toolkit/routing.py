@@ -121,9 +121,24 @@ class Router:
         self._tell_double(handler)
         self.handlers.append(handler)
 
-    def add_durable(self, durable: Durable) -> None:
-        """Serve a durable group of a channel, or a queue."""
-        self.durables.append(durable)
+    def add_durable(self, new: Durable) -> None:
+        """Register a durable group or a queue.
+
+        Raises:
+            ConfigurationError: the app serves it with another handler already.
+        """
+        for old in list(self.durables):
+            if old.source.name != new.source.name:
+                continue
+            function = new.jobs[""].binding.function if "" in new.jobs else None
+            if old.is_queue or function is None or not _is_typed(function):
+                raise ConfigurationError(
+                    f"this app serves {new.source.name} already: a group has one handler in an app, "
+                    "so give the other one a group of its own"
+                )
+            self.durables.remove(old)
+            logger.info("the handler of %s is registered again: it replaces the earlier one", new.source.name)
+        self.durables.append(new)
 
     def _forget_replaced(self, new: Handler) -> None:
         """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""

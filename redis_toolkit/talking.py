@@ -54,24 +54,28 @@ class Talking:
         *,
         headers: Mapping[str, str] | None = None,
         codec: str | Codec | None = None,
+        id: str | None = None,
     ) -> int:
-        """Publish a live event (``PUBLISH``).
+        """Publish an event (``PUBLISH``, and ``XADD`` where the channel has durable groups).
 
         Args:
             channel: exact name.
             data: the payload.
             headers: text by name. Without headers the body is the bare payload, readable by anyone.
             codec: another codec than the app's.
+            id: names this event for 24 hours: another one with the same id on the channel is not sent.
+                With it, a publish whose outcome is unknown is repeated until the deadline.
 
         Returns:
-            The number of live receivers.
+            The number of live receivers; 0 for an event that was published before with its ``id``.
 
         Raises:
             EncodeError: the payload cannot be written, or is too large. Nothing was sent.
+            StreamFull: a durable group of the channel is ``max_backlog`` events behind. Nothing was sent.
             ServerUnreachable: no connection within ``command_timeout``. Nothing was sent.
             OutcomeUnknown: the connection was cut while the event was on its way.
         """
-        return self._run("publish", self._calls.publish(channel, data, headers, codec))
+        return self._run("publish", self._calls.publish(channel, data, headers, codec, id))
 
     async def apublish(
         self,
@@ -80,9 +84,10 @@ class Talking:
         *,
         headers: Mapping[str, str] | None = None,
         codec: str | Codec | None = None,
+        id: str | None = None,
     ) -> int:
         """Await what `publish` does: the same parameters, results and errors."""
-        return await self._async_driver.run(self._calls.publish(channel, data, headers, codec))
+        return await self._async_driver.run(self._calls.publish(channel, data, headers, codec, id))
 
     def publish_many(
         self,
@@ -92,7 +97,7 @@ class Talking:
         headers: Mapping[str, str] | None = None,
         codec: str | Codec | None = None,
     ) -> list[int]:
-        """Publish many live events in order, in few round trips.
+        """Publish many events in order, in few round trips.
 
         Returns:
             The number of live receivers of each.

@@ -26,7 +26,18 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, Remo
 from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
 
-__all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire", "reply_id"]
+__all__ = [
+    "IncomingRequest",
+    "Reply",
+    "UnreadableEnvelope",
+    "Wire",
+    "is_address",
+    "is_sendable",
+    "read_headers",
+    "reply_id",
+    "text_of",
+    "utf8",
+]
 
 _JSON = JSONCodec()
 _MSGPACK = MsgpackCodec()
@@ -97,7 +108,7 @@ class Wire:
             body = self._encode(data)
             if not self._could_be_mistaken(data, body):
                 return self._within_limit(body)
-        return self._envelope({"rt": 1}, data, headers)
+        return self.envelope({"rt": 1}, data, headers)
 
     def _could_be_mistaken(self, data: Any, body: bytes) -> bool:
         """Return whether a bare body would be read as an envelope, or one day might be."""
@@ -128,22 +139,23 @@ class Wire:
             fields["spread"] = True
         if attempt > 1:
             fields["attempt"] = attempt
-        return self._envelope(fields, data, headers)
+        return self.envelope(fields, data, headers)
 
     def reply(self, request_id: str, data: Any) -> bytes:
         """Return the envelope of a handler's return value; raises as `live` does."""
-        return self._envelope({"id": request_id}, data, None)
+        return self.envelope({"id": request_id}, data, None)
 
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
         """Return the envelope of a handler's exception, shortened when it would be over the limit."""
         room = max(self.max_payload // 16, 64)  # characters: each of two texts may take 7 bytes for one
-        fields = {"type": type(error).__name__, "message": _text(error)[:room]}
+        fields = {"type": utf8(type(error).__name__), "message": text_of(error)[:room]}
         if traceback:
-            fields["traceback"] = _utf8(traceback[-room:])
+            fields["traceback"] = utf8(traceback[-room:])
         native = self._native or _MSGPACK
         return native.encode({"id": request_id, "error": fields})
 
-    def _envelope(self, fields: dict[str, Any], data: Any, headers: Mapping[str, str] | None) -> bytes:
+    def envelope(self, fields: dict[str, Any], data: Any, headers: Mapping[str, str] | None) -> bytes:
+        """Return an envelope with these fields, to which headers and payload are added."""
         if headers:
             fields["headers"] = _checked_headers(headers)
         if self._native is not None:
@@ -205,7 +217,7 @@ class Wire:
                 raise DecodeError(
                     f"an envelope of version {value['rt']}, this reader knows 1: update it first"
                 )
-            return self._payload(value), _read_headers(value)
+            return self.payload(value), read_headers(value)
         if self._native is None:  # only looks like an envelope: what it holds has not been through the codec
             return self._decode(body), Headers()
         return value, Headers()
@@ -218,11 +230,11 @@ class Wire:
                 can be told.
             DecodeError: not even those.
         """
-        fields = self._fields(body)
-        if not isinstance(fields, dict) or not _is_sendable(fields.get("id")):
+        fields = self.fields(body)
+        if not isinstance(fields, dict) or not is_sendable(fields.get("id")):
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
-        if reply_to is not None and not _is_address(reply_to):
+        if reply_to is not None and not is_address(reply_to):
             shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "(no text)"
             raise DecodeError(f"reply_to={shown} is not a reply key")
         try:
@@ -230,7 +242,7 @@ class Wire:
         except DecodeError as error:
             raise UnreadableEnvelope(str(error), fields["id"], reply_to) from error
 
-    def _fields(self, body: bytes) -> Any:
+    def fields(self, body: bytes) -> Any:
         """Return the fields of an envelope.
 
         Raises:
@@ -243,7 +255,7 @@ class Wire:
         except DecodeError as error:
             head = head_of(body)
             whose, reply_to = head.get("id"), head.get("reply_to")
-            if not _is_sendable(whose) or (reply_to is not None and not _is_address(reply_to)):
+            if not is_sendable(whose) or (reply_to is not None and not is_address(reply_to)):
                 raise
             raise UnreadableEnvelope(str(error), whose, reply_to) from error  # type: ignore[arg-type]
 
@@ -258,8 +270,8 @@ class Wire:
         return IncomingRequest(
             id=fields["id"],
             reply_to=reply_to,
-            data=self._payload(fields),
-            headers=_read_headers(fields),
+            data=self.payload(fields),
+            headers=read_headers(fields),
             channel=channel,
             spread=fields.get("spread") is True,
             attempt=attempt,
@@ -272,13 +284,13 @@ class Wire:
             UnreadableEnvelope: its payload cannot be read.
             DecodeError: it is none.
         """
-        fields = self._fields(body)
+        fields = self.fields(body)
         if not isinstance(fields, dict) or not isinstance(fields.get("id"), str):
             raise DecodeError(f"a reply is a map with a text field 'id', this starts with {start_of(body)}")
         error = fields.get("error")
         if error is None:
             try:
-                return Reply(fields["id"], self._payload(fields))
+                return Reply(fields["id"], self.payload(fields))
             except DecodeError as failure:
                 raise UnreadableEnvelope(str(failure), fields["id"]) from failure
         if not isinstance(error, dict):
@@ -296,7 +308,8 @@ class Wire:
             return (self._native or _JSON).decode(body)
         return (_MSGPACK if body[:1] >= b"\x80" else self._json).decode(body)
 
-    def _payload(self, fields: dict[str, Any]) -> Any:
+    def payload(self, fields: dict[str, Any]) -> Any:
+        """Return the payload of an envelope; raises `DecodeError`."""
         data, name = fields.get("data"), fields.get("codec")
         if name is None:
             if self._exclusive:
@@ -362,20 +375,22 @@ def _is_opaque_envelope(body: bytes) -> bool:
     return b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK
 
 
-def _is_sendable(value: Any) -> bool:
+def is_sendable(value: Any) -> bool:
     """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
-    return isinstance(value, str) and (value.isascii() or _utf8(value) == value)
+    return isinstance(value, str) and (value.isascii() or utf8(value) == value)
 
 
-def _is_address(value: Any) -> bool:
-    return _is_sendable(value) and is_reply_key(value)
+def is_address(value: Any) -> bool:
+    """Return whether a reply may be sent there."""
+    return is_sendable(value) and is_reply_key(value)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _read_headers(fields: dict[str, Any]) -> Headers:
+def read_headers(fields: dict[str, Any]) -> Headers:
+    """Return the headers of an envelope; raises `DecodeError`."""
     headers = fields.get("headers")
     if headers is None:
         return Headers()
@@ -386,15 +401,16 @@ def _read_headers(fields: dict[str, Any]) -> Headers:
     return Headers(headers)
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, whatever its class does."""
     if isinstance(error, RemoteError):
-        return _utf8(f"{error.type}: {error.message}")
+        return utf8(f"{error.type}: {error.message}")
     try:
-        return _utf8(str(error))
+        return utf8(str(error))
     except Exception as failure:
         return f"(its text cannot be shown: {type(failure).__name__})"
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

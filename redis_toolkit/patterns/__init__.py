@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redis_toolkit.patterns.reliable_messaging import ReliableMessaging
 from redis_toolkit.patterns.request_response import RequestResponse
 
-__all__ = ["RequestResponse"]
+__all__ = ["ReliableMessaging", "RequestResponse"]

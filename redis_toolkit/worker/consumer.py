@@ -38,7 +38,15 @@ class Consumer:
         default = settings.coroutines if durable.is_async else settings.concurrency
         self.places = durable.concurrency or default
         self.holdings = Holdings()
-        self.performer = Performer(durable, durable.worker_id or process, clock, counters, self.holdings)
+        self.performer = Performer(
+            durable,
+            durable.worker_id or process,
+            clock,
+            counters,
+            self.holdings,
+            consumer=process,
+            send_tracebacks=settings.send_tracebacks,
+        )
         self.rounds = Rounds(durable, process, self.lease)
 
     @property

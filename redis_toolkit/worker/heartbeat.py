@@ -37,6 +37,11 @@ class ServerClock:
         """Note what the server's clock showed between two monotonic times (seconds)."""
         self._offset_ms = server_ms - (sent + received) / 2 * 1000
 
+    def now_ms(self) -> int | None:
+        """Return what it shows now, or None while that is unknown."""
+        offset_ms = self._offset_ms
+        return None if offset_ms is None else int(time.monotonic() * 1000 + offset_ms)
+
     def seconds_until(self, server_ms: int) -> float:
         """Return how far a time on the server's clock is ahead; 0 while the clock is unknown."""
         if self._offset_ms is None:

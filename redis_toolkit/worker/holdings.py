@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Claimed, Held
 from redis_toolkit.jobs import Job
 from redis_toolkit.message import Message
@@ -32,6 +34,10 @@ class Item:
         message: what the handler is told.
         spread: whether the payload is a map of parameters.
         unique: the unique key that the task holds, or "".
+        fields: the envelope of a task; None of an event.
+        then: what to send when an event is done and that has counted, or None.
+        told: whether its handler was told that it is cancelled, so that it ends as that.
+        progressed: whether its handler has said how far it is, so that there is a record already.
         since: monotonic seconds when it was claimed.
         started: monotonic seconds when its handler began, or None.
         cancelled: whether it was cancelled by a caller: a flag for threads, besides `interrupt`.
@@ -45,6 +51,10 @@ class Item:
     message: Message
     spread: bool = False
     unique: str = ""
+    fields: dict[str, Any] | None = None
+    then: Command | None = None
+    told: bool = False
+    progressed: bool = False
     since: float = field(default_factory=time.monotonic)
     started: float | None = None
     cancelled: bool = False
@@ -85,10 +95,14 @@ class Holdings:
             return [item for item in self._items.values() if item.since <= before and not item.lost]
 
     def lose(self, held: Iterable[Held]) -> list[Item]:
-        """Note that these belong to somebody else by now; returns those that were still held."""
+        """Note that these belong to somebody else by now; returns those of which that is news."""
         with self._lock:
             found = [(one, self._items.get((one.stream, one.entry))) for one in held]
-        lost = [item for one, item in found if item is not None and item.claimed.deliveries == one.deliveries]
+        lost = [
+            item
+            for one, item in found
+            if item is not None and not item.lost and item.claimed.deliveries == one.deliveries
+        ]
         for item in lost:
             item.lost = True
         return lost

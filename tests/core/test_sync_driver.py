@@ -214,7 +214,7 @@ class TestFlows:
         made = Connections(server.url)
         driver = LinkDriver(made, 30)
         driver.run(events.ping())
-        assert driver.run(events.publish("a", b"1")) == 0
+        assert driver.run(events.publish("a", events.Event(b"1"))).receivers == 0
         call, wire = requests.OutgoingRequest("a", "id", None), Wire(JSONCodec(), 1000)
         with pytest.raises(TypeError, match="calls only"):
             driver.run(requests.request(call, wire, rank, timeout_ms=1))

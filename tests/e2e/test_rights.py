@@ -98,13 +98,16 @@ def test_who_may_not_wait_for_the_reply_has_sent_nothing(
 def test_keys_and_channels(user: Callable[..., str], make_app: MakeApp, app: App) -> None:
     serving(app)
     app.start()
-    own = "~rt:c:{echo}:* ~rt:i:* ~rt:patterns resetchannels &news* &rt:c:{echo}:* +@all"
+    own = "~rt:c:{echo}:* ~rt:c:{news}:* ~rt:i:* ~rt:patterns resetchannels &news* &rt:c:{echo}:* +@all"
     caller = make_app(user("ann", own))
     assert caller.request("echo", 1) == 1
     assert caller.publish("news", 1) == 1
     with pytest.raises(PermissionDenied, match=r"rt:c:\{other\}:requests.*'ann'.*key"):
         caller.request("other", 1, timeout=60)
-    with pytest.raises(PermissionDenied, match=r"PUBLISH 'other'.*'ann'.*channel"):
+    with pytest.raises(PermissionDenied, match=r"rt:c:\{other\}:stream.*'ann'.*key"):
+        caller.publish("other", 1)
+    caller = make_app(user("ben", own, "~rt:c:*"))
+    with pytest.raises(PermissionDenied, match=r"rt:c:\{other\}.*'ben'.*channel"):
         caller.publish("other", 1)
 
 

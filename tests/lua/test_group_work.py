@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from redis_toolkit import keys
-from redis_toolkit._core.flows import durable, leases
-from redis_toolkit._core.flows.durable import Event
+from redis_toolkit._core.flows import durable, events, leases
+from redis_toolkit._core.flows.events import Event
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Ok, Settled, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -23,8 +23,8 @@ AGAIN = SOURCE.streams[0]
 def ids(server: Server) -> list[bytes]:
     for group in ("g", "other"):
         drive(server, durable.make_group("orders", group))
-    done = drive(server, durable.publish_many("orders", [Event(b"1"), Event(b"2"), Event(b"3")]))
-    return [one.entry.encode() for one in done if isinstance(one, durable.Published)]
+    done = drive(server, events.publish_many("orders", [Event(b"1"), Event(b"2"), Event(b"3")]))
+    return [one.entry.encode() for one in done if isinstance(one, events.Published)]
 
 
 def take(server: Server, free: int = 100) -> list[Claimed]:

@@ -6,8 +6,9 @@ import pytest
 import redis
 
 from redis_toolkit import StreamFull, keys
-from redis_toolkit._core.flows import durable, leases
-from redis_toolkit._core.flows.durable import Event, GroupInfo, Published
+from redis_toolkit._core.flows import durable, events, leases
+from redis_toolkit._core.flows.durable import GroupInfo
+from redis_toolkit._core.flows.events import Event, Published
 from redis_toolkit._core.flows.work import Claimed, Ended, Settlement
 from tests.kit.servers import Server
 from tests.lua.driving import ask, drive, entries, fields
@@ -17,7 +18,7 @@ STREAM, LIMITS = keys.stream("orders"), keys.limits("orders")
 
 
 def publish(server: Server, *bodies: str) -> list[str]:
-    done = drive(server, durable.publish_many("orders", [Event(body.encode()) for body in bodies]))
+    done = drive(server, events.publish_many("orders", [Event(body.encode()) for body in bodies]))
     for one in done:
         if isinstance(one, StreamFull):
             raise one
@@ -48,7 +49,7 @@ class TestPublishing:
         with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
             heard.subscribe("orders")
             assert heard.get_message(timeout=30)
-            assert drive(server, durable.publish("orders", Event(b"x"))) == Published(1, "")
+            assert drive(server, events.publish("orders", Event(b"x"))) == Published(1, "")
             assert heard.get_message(timeout=30)["data"] == "x"
         assert all_keys(server) == set()
 
@@ -57,7 +58,7 @@ class TestPublishing:
         with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
             heard.subscribe("orders")
             assert heard.get_message(timeout=30)
-            found = drive(server, durable.publish("orders", Event(b"x")))
+            found = drive(server, events.publish("orders", Event(b"x")))
             assert heard.get_message(timeout=30)["data"] == "x"
         assert found.receivers == 1
         assert entries(server, STREAM) == [(found.entry, {"b": "x"})]
@@ -65,8 +66,8 @@ class TestPublishing:
 
     def test_one_id_is_one_event(self, server: Server) -> None:
         make(server)
-        first = drive(server, durable.publish("orders", Event(b"x", "7", 60_000)))
-        again = drive(server, durable.publish("orders", Event(b"x", "7", 60_000)))
+        first = drive(server, events.publish("orders", Event(b"x", "7", 60_000)))
+        again = drive(server, events.publish("orders", Event(b"x", "7", 60_000)))
         assert again == Published(0, first.entry, same=True)
         assert len(entries(server, STREAM)) == 1
         assert ask(server, "GET", keys.published("orders", "7")) == first.entry
@@ -95,7 +96,7 @@ class TestPublishing:
         server.execute("ACL", "SETUSER", "default", right)
         try:
             with pytest.raises(redis.ResponseError):
-                drive(server, durable.publish("orders", Event(b"x", "7")))
+                drive(server, events.publish("orders", Event(b"x", "7")))
         finally:
             server.execute("ACL", "SETUSER", "default", "+@all", "allchannels")
         assert entries(server, STREAM) == []
@@ -222,7 +223,7 @@ class TestLimits:
 
     def test_many_at_once_go_as_far_as_they_may(self, server: Server) -> None:
         make(server, max_backlog=700)
-        done = drive(server, durable.publish_many("orders", [Event(b"%d" % n) for n in range(1200)]))
+        done = drive(server, events.publish_many("orders", [Event(b"%d" % n) for n in range(1200)]))
         assert [isinstance(one, Published) for one in done] == [True] * 700 + [False] * 500
         assert [found["b"] for _, found in entries(server, STREAM)] == [str(n) for n in range(700)]
 
@@ -243,6 +244,35 @@ class TestLimits:
         for number in range(50):
             publish(server, str(number))
             assert finish(server) == [b"%d" % number]
+        drive(server, durable.trim("orders"))
+        assert entries(server, STREAM) == []
+
+
+class TestKeeping:
+    def test_what_all_have_finished_is_kept_for_later_groups(self, server: Server) -> None:
+        make(server, "short")
+        make(server, "long", keep_ms=60_000)
+        publish(server, "1", "2")
+        finish(server, "short")
+        finish(server, "long")
+        drive(server, durable.trim("orders"))
+        assert len(entries(server, STREAM)) == 2
+        make(server, "late", after="0")
+        assert [item.body for item in take(server, "late")] == [b"1", b"2"]
+
+    def test_until_it_is_old(self, server: Server) -> None:
+        make(server, keep_ms=60_000)
+        server.execute("XADD", STREAM, "1000-0", "b", "old")
+        [young] = publish(server, "young")
+        finish(server)
+        assert drive(server, durable.trim("orders")).removed == 1
+        assert [entry for entry, _ in entries(server, STREAM)] == [young]
+
+    def test_nobody_has_it_kept_who_says_so_no_more(self, server: Server) -> None:
+        make(server, keep_ms=60_000)
+        publish(server, "1")
+        finish(server)
+        make(server)
         drive(server, durable.trim("orders"))
         assert entries(server, STREAM) == []
 

@@ -1,48 +1,38 @@
-"""Durable events: publishing for those who listen now and for the groups, and looking after the groups.
+"""Durable groups of a channel: making them, trimming what they share, looking after them.
 
 Rules:
 
-- A publish is one script: it appends only where a group has made the stream, then publishes.
-- When a group may be as far behind as it is allowed to be, the script says so and does nothing; then the
-  stream is trimmed of what all groups have finished, and the publish is tried again, or refused.
 - The stream is trimmed by what every group has finished, never by its length.
 - What a group has to take again is in its own keys, as the stream is shared; `leases.py` has claims and all.
-- A publish is repeated after an unknown outcome only if it carries a dedupe id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Source
-from redis_toolkit._core.scripts import FORGET, GROUP, GROUPS, PUBLISH, TRIM
-from redis_toolkit.errors import StreamFull
+from redis_toolkit._core.scripts import FORGET, GROUP, GROUPS, TRIM
 
 __all__ = [
-    "Event",
     "GroupInfo",
-    "Published",
     "Trimmed",
+    "drop",
     "forget_group",
+    "group_call",
     "group_source",
     "groups",
     "make_group",
-    "publish",
-    "publish_many",
     "since_ms",
     "trim",
 ]
 
-CHUNK = 500
 DROPPED = 1000
 """How many entries one look at the limits may drop of a group that drops its oldest."""
 COUNTED = 10_000
 """Up to which number the entries are counted that a group is behind, where the server cannot tell."""
-_SAME, _CHECK = -1, -2
 _LAST = 2**64 - 1
 
 
@@ -73,27 +63,6 @@ def group_source(channel: str, group: str) -> Source:
 
 
 @dataclass(slots=True)
-class Event:
-    """One event to publish; with ``once_ms``, another one with its id adds nothing for that long."""
-
-    body: bytes
-    id: str | None = None
-    once_ms: int = 24 * 3600 * 1000
-
-
-@dataclass(slots=True)
-class Published:
-    """What came of it: live receivers, and the entry for the groups or "" when there are none.
-
-    ``same``: it was published before; then nothing was sent, and ``entry`` is the first one's.
-    """
-
-    receivers: int
-    entry: str
-    same: bool = False
-
-
-@dataclass(slots=True)
 class Trimmed:
     """What came of trimming: entries removed and dropped, and a full group, its backlog and its limit."""
 
@@ -102,56 +71,6 @@ class Trimmed:
     full: str
     backlog: int
     limit: int
-
-
-def _publish_call(channel: str, event: Event) -> ScriptCall:
-    own = () if event.id is None else (keys.published(channel, event.id),)
-    once = () if event.id is None else (event.once_ms,)
-    return ScriptCall(
-        PUBLISH, (keys.stream(channel), keys.limits(channel), *own), (channel, event.body, *once)
-    )
-
-
-def publish_many(channel: str, events: Sequence[Event]) -> Flow[list[Published | StreamFull]]:
-    """Publish events in order, in few round trips; returns what came of each.
-
-    After one that is refused, those that follow it are refused as well, so that the order holds.
-    """
-    done: list[Published | StreamFull | None] = [None] * len(events)
-    places = list(range(len(events)))
-    while places:
-        chunk = places[:CHUNK]
-        repeatable = all(events[place].id is not None for place in chunk)
-        calls = tuple(_publish_call(channel, events[place]) for place in chunk)
-        for place, (receivers, entry) in zip(chunk, (yield Call(calls, repeatable=repeatable)), strict=True):
-            if receivers != _CHECK:
-                same = receivers == _SAME
-                done[place] = Published(0 if same else receivers, entry.decode("ascii"), same)
-        places = [place for place in places if done[place] is None]
-        if places and places[0] in chunk:
-            found = yield from trim(channel)
-            if found.full:
-                return [one or _refusal(channel, found) for one in done]
-    return [one for one in done if one is not None]
-
-
-def publish(channel: str, event: Event) -> Flow[Published]:
-    """Publish one event.
-
-    Raises:
-        StreamFull: a group is as far behind as its limit allows, and does not drop.
-    """
-    [done] = yield from publish_many(channel, (event,))
-    if isinstance(done, StreamFull):
-        raise done
-    return done
-
-
-def _refusal(channel: str, found: Trimmed) -> StreamFull:
-    return StreamFull(
-        f"group {found.full!r} of channel {channel!r} is {found.backlog:,} events behind and its max_backlog "
-        f"is {found.limit:,}: start workers for it, or app.forget_group({channel!r}, {found.full!r})"
-    )
 
 
 def trim(channel: str) -> Flow[Trimmed]:
@@ -169,6 +88,31 @@ def since_ms(ms: int) -> str:
     return f"{ms - 1}-{_LAST}" if ms > 0 else "0"
 
 
+def group_call(
+    channel: str,
+    group: str,
+    *,
+    after: str = "$",
+    seen: bool = False,
+    max_backlog: int | None = None,
+    drop: bool = False,
+    keep_ms: int = 0,
+) -> ScriptCall:
+    """Return the script call of `make_group`."""
+    return ScriptCall(
+        GROUP,
+        (keys.stream(channel), keys.limits(channel), keys.group_again(channel, group)),
+        (
+            group,
+            after,
+            int(seen),
+            "" if max_backlog is None else max_backlog,
+            "drop" if drop else "refuse",
+            keep_ms,
+        ),
+    )
+
+
 def make_group(
     channel: str,
     group: str,
@@ -177,6 +121,7 @@ def make_group(
     seen: bool = False,
     max_backlog: int | None = None,
     drop: bool = False,
+    keep_ms: int = 0,
 ) -> Flow[tuple[bool, str]]:
     """Make a group unless it is there, and set its limit; returns whether it was made, and where it stands.
 
@@ -186,17 +131,10 @@ def make_group(
             that has not come so far is a new one: then the group takes all of it.
         max_backlog: how many events it may be behind, or None.
         drop: over that, its oldest are dropped and counted; else publishers are refused.
+        keep_ms: for how long events are kept for groups that are made later.
     """
-    call = ScriptCall(
-        GROUP,
-        (keys.stream(channel), keys.limits(channel), keys.group_again(channel, group)),
-        (
-            group,
-            after,
-            int(seen),
-            "" if max_backlog is None else max_backlog,
-            "drop" if drop else "refuse",
-        ),
+    call = group_call(
+        channel, group, after=after, seen=seen, max_backlog=max_backlog, drop=drop, keep_ms=keep_ms
     )
     [[made, at]] = yield Call((call,), repeatable=True)
     return bool(made), at.decode("ascii")
@@ -212,6 +150,7 @@ class GroupInfo:
         later: put off, to be tried again.
         dead: dead letters.
         dropped: events dropped because it was too far behind.
+        consumers: worker processes that serve it, or did so until a few minutes ago.
         at: the id it stands at.
         oldest: id of the oldest event in the log that it has not finished, or None; its ms are the time.
         limit: its max_backlog and what happens there, or None.
@@ -227,6 +166,11 @@ class GroupInfo:
     at: str
     oldest: str | None
     limit: str | None
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Wall-clock seconds of the server when that oldest event was published, or None."""
+        return None if self.oldest is None else int(self.oldest.partition("-")[0]) / 1000
 
 
 def groups(channel: str) -> Flow[list[GroupInfo]]:
@@ -266,6 +210,20 @@ def groups(channel: str) -> Flow[list[GroupInfo]]:
             )
         )
     return infos
+
+
+def drop(channel: str, group: str, entry: str) -> Flow[None]:
+    """Take one event out of a log that has only this group, whether the group has it already or not."""
+    stream = keys.stream(channel)
+    yield Call(
+        (
+            ("XACK", stream, group, entry),
+            ("XDEL", stream, entry),
+            ("ZREM", keys.group_delayed(channel, group), entry),
+            ("HDEL", keys.group_bodies(channel, group), entry),
+        ),
+        repeatable=True,
+    )
 
 
 def forget_group(channel: str, group: str) -> Flow[bool]:

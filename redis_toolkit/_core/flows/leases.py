@@ -146,14 +146,15 @@ def _claimed(stream: int, entry: bytes, flat: Sequence[bytes], deliveries: int =
     if len(flat) == 2 and flat[0] == b"b":
         return Claimed(stream, entry, deliveries, flat[1])
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    attempt = fields.get(b"a", b"1")
+    attempt, _, since = fields.get(b"a", b"1").partition(b"@")
     return Claimed(
         stream,
         entry,
         deliveries,
         fields.get(b"b"),
-        int(attempt) if attempt.isdigit() else 1,
+        int(attempt[:9]) if attempt.isdigit() else 1,
         fields.get(b"i"),
+        int(since[:15]) if since.isdigit() else None,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from redis_toolkit._core.flow import Arg
+from redis_toolkit._core.flow import Arg, Command
 
 __all__ = [
     "Claim",
@@ -73,11 +73,15 @@ class Held:
 
 @dataclass(slots=True)
 class Claimed(Held):
-    """What was claimed. ``id`` is None when only the body has it; ``body`` is None in a foreign entry."""
+    """What was claimed. ``id`` is None when only the body has it; ``body`` is None in a foreign entry.
+
+    ``since_ms``: the server's ms since which nobody knew its type: field ``a`` is ``<attempt>@<since ms>``.
+    """
 
     body: bytes | None
     attempt: int = 1
     id: bytes | None = None
+    since_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -161,15 +165,18 @@ class Settlement:
         held: the entry.
         id: of the task or the event.
         outcome: what became of it.
-        attempt: which attempt this was; for `Later`, which one comes next.
+        attempt: which attempt this was; for `Later`, which one comes next, ``<attempt>@<since ms>`` when
+            nobody knew its type.
         lock: the unique key that the task holds, or "".
+        then: a command that is sent when it has counted, or None.
     """
 
     held: Held
     id: str | bytes
     outcome: Ended | Ok | DeadLetter | Later
-    attempt: int = 1
+    attempt: int | str = 1
     lock: str = ""
+    then: Command | None = None
 
 
 @dataclass(slots=True)

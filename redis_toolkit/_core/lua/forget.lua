@@ -12,7 +12,7 @@ end
 for place = 3, #KEYS do
   redis.call('DEL', KEYS[place])
 end
-redis.call('HDEL', KEYS[2], 'limit:' .. ARGV[1], 'dropped:' .. ARGV[1])
+redis.call('HDEL', KEYS[2], 'limit:' .. ARGV[1], 'dropped:' .. ARGV[1], 'keep:' .. ARGV[1])
 if redis.call('HEXISTS', KEYS[2], 'check') == 1 then
   redis.call('HSET', KEYS[2], 'check', 0)
 end

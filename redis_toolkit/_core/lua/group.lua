@@ -2,7 +2,8 @@
 -- KEYS 1 STREAM of the channel, 2 HASH of its limits, 3 STREAM of what the group takes again
 -- ARGV 1 group, 2 id after which it begins ('0' all, '$' new ones only), 3 '1' if that is where it was: then
 --   it begins with all there is if the stream has not come so far, as that is a new stream, 4 limit of its
---   backlog or '', 5 'refuse' or 'drop' when that is reached
+--   backlog or '', 5 'refuse' or 'drop' when that is reached, 6 ms for which entries are kept that all groups
+--   have finished
 -- Returns {1 if it was made, the id it stands at}.
 local function find()
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
@@ -53,5 +54,8 @@ if redis.call('HGET', KEYS[2], 'limit:' .. ARGV[1]) ~= limit then
     redis.call('HDEL', KEYS[2], 'limit:' .. ARGV[1])
   end
   redis.call('HSET', KEYS[2], 'check', 0)
+end
+if (redis.call('HGET', KEYS[2], 'keep:' .. ARGV[1]) or '0') ~= ARGV[6] then
+  redis.call('HSET', KEYS[2], 'keep:' .. ARGV[1], ARGV[6])
 end
 return {made, at}

@@ -4,7 +4,8 @@
 -- Returns {entries removed, entries dropped, name of a full group or '', its backlog, its limit}.
 --
 -- An entry is finished when its group has been given it and has it no more pending; what a group has put off
--- is kept by the group. The stream ends before the oldest entry that some group has not finished. A group
+-- is kept by the group. The stream ends before the oldest entry that some group has not finished, or that is
+-- younger than the longest 'keep:<group>' (ms). A group
 -- has a field 'limit:<group>' of '<backlog> refuse' or '<backlog> drop'; when it drops, its position is moved
 -- over its oldest entries, which 'dropped:<group>' counts. Redis 6.2 does not tell how far a group is
 -- behind, and later ones not always: then it is counted, up to the limit.
@@ -27,19 +28,27 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return {0, 0, '', 0, 0}
 end
-local groups, oldest = {}, nil
+local groups, oldest, keep = {}, nil, 0
 for place, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local info = {}
   for field = 1, #flat, 2 do
     info[flat[field]] = flat[field + 1]
   end
   groups[place] = info
+  keep = math.max(keep, tonumber(redis.call('HGET', KEYS[2], 'keep:' .. info.name) or 0))
   local first = after(info['last-delivered-id'])
   if info.pending > 0 then
     first = redis.call('XPENDING', KEYS[1], info.name, '-', '+', 1)[1][1]
   end
   if not oldest or before(first, oldest) then
     oldest = first
+  end
+end
+if oldest and keep > 0 then
+  local time = redis.call('TIME')
+  local since = string.format('%.0f-0', math.max(time[1] * 1000 + math.floor(time[2] / 1000) - keep, 0))
+  if before(since, oldest) then
+    oldest = since
   end
 end
 local removed = oldest and redis.call('XTRIM', KEYS[1], 'MINID', '=', oldest) or 0

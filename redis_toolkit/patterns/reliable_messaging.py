@@ -1,0 +1,278 @@
+"""`ReliableMessaging`: publish a message and know that somebody has handled it.
+
+Rules:
+
+- A message is published live on its channel, so that plain subscribers see it, and kept in a log of its own
+  until a subscriber's handler has finished with it. That log belongs to one durable group, which the
+  publisher makes at the beginning: nothing is lost before the first subscriber.
+- Whoever has handled a message says so on ``ack:<id>``. One subscription serves all calls of an instance.
+- A plain subscriber may acknowledge as well: by a message on the channel that the message names. That
+  counts within the timeout of the call, and then takes the message out of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from redis_toolkit._core import loops
+from redis_toolkit._core.flow import Command, Flow
+from redis_toolkit._core.flows import durable, events
+from redis_toolkit._core.flows.durable import GroupInfo
+from redis_toolkit.app import App
+from redis_toolkit.binding import Binding
+from redis_toolkit.calls import milliseconds
+from redis_toolkit.dead_letters import DeadLetter
+from redis_toolkit.grouping import durable_groups
+from redis_toolkit.jobs import Backoff
+from redis_toolkit.message import ExactChannel, Message
+from redis_toolkit.patterns.running import Running, sibling
+from redis_toolkit.routing import checked_channel
+
+__all__ = ["ReliableMessaging"]
+
+GROUP = "acknowledged"
+ID, ADDRESS, BARE = "_msg_id", "_ack_channel", "_bare"
+"""The fields that a message has besides its own; ``_bare`` when its own are no map."""
+
+
+class ReliableMessaging:
+    """Messages that are kept until somebody has handled them.
+
+    Args:
+        app: whose server and codec are used; or
+        url: the server; see `App`.
+
+    Example:
+        ```python
+        messaging = ReliableMessaging()
+        with messaging.create_ack_subscriber("payments", book):
+            assert messaging.publish_with_ack("payments", {"amount": 3})
+        ```
+    """
+
+    def __init__(self, *, app: App | None = None, url: str | None = None) -> None:
+        self._app = sibling(app, url)
+        self._waiting: dict[str, Callable[[], object]] = {}
+        self._listener: App | None = None
+        self._prefix = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    # -- publishing -------------------------------------------------------------------------------
+
+    def publish_with_ack(self, channel: str, message: Any, timeout: float = 5) -> bool:
+        """Publish a message and wait until it has been handled.
+
+        Args:
+            channel: exact name.
+            message: the payload; it is not changed. Plain subscribers of the channel see it with two more
+                fields, ``_msg_id`` and ``_ack_channel``; one that is no map stands in a field ``data``.
+            timeout: seconds to wait.
+
+        Returns:
+            Whether a subscriber's handler has finished with it in time. If not, the message is kept, and
+            handled when there is a subscriber that can.
+
+        Raises:
+            EncodeError: the payload cannot be written, or is too large. Nothing was sent.
+            ServerUnreachable: no connection. Nothing was sent.
+            OutcomeUnknown: the connection was cut meanwhile; the message may have been sent.
+        """
+        deadline = time.monotonic() + milliseconds(timeout) / 1000
+        self._listen()
+        address = self._new_address()
+        acknowledged = threading.Event()
+        self._waiting[address] = acknowledged.set
+        try:
+            entry = self._app._driver.run(self._publish(channel, message, address))
+            if not acknowledged.wait(max(deadline - time.monotonic(), 0)):
+                return False
+        finally:
+            del self._waiting[address]
+        self._app._driver.run(durable.drop(_log(channel), GROUP, entry))
+        return True
+
+    async def apublish_with_ack(self, channel: str, message: Any, timeout: float = 5) -> bool:
+        """Await what `publish_with_ack` does: the same parameters, results and errors."""
+        deadline = time.monotonic() + milliseconds(timeout) / 1000
+        if self._listener is None:
+            await loops.in_thread(self._listen)
+        address = self._new_address()
+        loop = asyncio.get_running_loop()
+        acknowledged = asyncio.Event()
+        self._waiting[address] = lambda: loop.call_soon_threadsafe(acknowledged.set)
+        try:
+            entry = await self._app._async_driver.run(self._publish(channel, message, address))
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                await acknowledged.wait()
+        except TimeoutError as error:
+            if type(error) is not TimeoutError:  # one of ours, from publishing
+                raise
+            return False
+        finally:
+            del self._waiting[address]
+        await self._app._async_driver.run(durable.drop(_log(channel), GROUP, entry))
+        return True
+
+    # -- handling ---------------------------------------------------------------------------------
+
+    def create_ack_subscriber(
+        self,
+        channel: str,
+        handler: Callable[..., Any],
+        *,
+        retries: int = 10,
+        backoff: float | Backoff | None = None,
+        timeout: float | None = None,
+        concurrency: int = 1,
+    ) -> Running:
+        """Handle the messages of a channel in the background; returns once it is ready.
+
+        All subscribers of a channel, in any process, share its messages: each is handled by one of them.
+
+        Args:
+            channel: exact name.
+            handler: called with the message as it was published; parameters as in `App.on`. When it
+                returns, the message is acknowledged; when it raises, it is tried again.
+            retries: how often. After the last one the message is a dead letter, see `dead`.
+            backoff: seconds before the first retry, each later one waits twice as long; or a `Backoff`.
+            timeout: seconds that one attempt may take.
+            concurrency: how many messages are handled at once.
+
+        Raises:
+            ConfigurationError: the handler, the channel or an option cannot work.
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
+        app = self._app.sibling()
+        served = durable_groups(
+            _unwrapping(Binding(handler, app)),
+            [_log(channel)],
+            GROUP,
+            concurrency,
+            {"retries": retries, "backoff": backoff, "timeout": timeout, "start": "beginning"},
+            app=app,
+            wire=app._wire,
+            then=self._acknowledgement,
+        )
+        app._router.add_durable(*served)
+        app._start_anywhere()
+        return Running(app)
+
+    # -- looking after it -------------------------------------------------------------------------
+
+    def pending(self, channel: str) -> int:
+        """Return how many messages of a channel wait to be handled, or are being handled."""
+        return _waiting_in(self._app.groups(_log(channel)))
+
+    async def apending(self, channel: str) -> int:
+        """Await what `pending` does."""
+        return _waiting_in(await self._app.agroups(_log(channel)))
+
+    def dead(self, channel: str, *, limit: int = 100, after: str = "0-0") -> list[DeadLetter]:
+        """Return messages that were given up after their last attempt; see `App.dead`."""
+        return self._app.dead(_log(channel), GROUP, limit=limit, after=after)
+
+    async def adead(self, channel: str, *, limit: int = 100, after: str = "0-0") -> list[DeadLetter]:
+        """Await what `dead` does."""
+        return await self._app.adead(_log(channel), GROUP, limit=limit, after=after)
+
+    def requeue(self, channel: str, letters: Iterable[DeadLetter | str] | None = None) -> int:
+        """Put dead letters back to be handled, all of them if none are named; see `App.requeue`."""
+        return self._app.requeue(_log(channel), GROUP, letters)
+
+    async def arequeue(self, channel: str, letters: Iterable[DeadLetter | str] | None = None) -> int:
+        """Await what `requeue` does."""
+        return await self._app.arequeue(_log(channel), GROUP, letters)
+
+    # -- living -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Close the subscription for acknowledgements. May be called again; subscribers go on."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener._stop_anywhere()
+
+    cleanup = stop
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _new_address(self) -> str:
+        return f"ack:{self._prefix}.{next(self._numbers)}"
+
+    def _publish(self, channel: str, message: Any, address: str) -> Flow[str]:
+        """Publish a message, and keep it; returns its entry."""
+        own = dict(message) if isinstance(message, Mapping) else {"data": message, BARE: True}
+        body = self._app._wire.live({**own, ID: address.removeprefix("ack:"), ADDRESS: address})
+        event = events.Event(body)
+        published = yield from events.publish_kept(checked_channel(channel), event, _log(channel), GROUP)
+        return published.entry
+
+    def _acknowledgement(self, message: Message) -> Command | None:
+        """Return what says that a message has been handled; None for one that names no address."""
+        fields = message.data
+        if not isinstance(fields, dict) or not isinstance(fields.get(ADDRESS), str):
+            return None
+        said = {"msg_id": fields.get(ID), "status": "acknowledged"}
+        return ("PUBLISH", fields[ADDRESS], self._app._wire.live(said))
+
+    def _listen(self) -> None:
+        with self._lock:
+            if self._listener is None:
+                listener = self._app.sibling()
+                listener.on(f"ack:{self._prefix}.*")(self._take)
+                listener._start_anywhere()
+                self._listener = listener
+
+    def _take(self, data: Any, channel: str) -> None:
+        tell = self._waiting.get(channel)
+        if tell is not None and isinstance(data, dict) and data.get("status") == "acknowledged":
+            tell()
+
+
+def _log(channel: str) -> ExactChannel:
+    """Return the name under which the messages of a channel are kept: no other publisher's."""
+    return ExactChannel(f"rt:ack:{checked_channel(channel)}")
+
+
+def _waiting_in(groups: list[GroupInfo]) -> int:
+    return sum(one.lag + one.pending + one.later for one in groups if one.name == GROUP)
+
+
+def _unwrapping(binding: Binding) -> Callable[[Message], Any]:
+    """Return a handler that gives another one the message as it was published."""
+
+    def own(message: Message) -> Message:
+        fields = message.data
+        if not isinstance(fields, dict) or ID not in fields:
+            return message
+        data = {name: value for name, value in fields.items() if name not in (ID, ADDRESS)}
+        return replace(message, data=data["data"] if data.pop(BARE, False) else data)
+
+    if binding.is_async:
+
+        async def handle_async(message: Message) -> Any:
+            return await binding.call(own(message))
+
+        handle_async.__qualname__ = binding.name
+        return handle_async
+
+    def handle(message: Message) -> Any:
+        return binding.call(own(message))
+
+    handle.__qualname__ = binding.name
+    return handle

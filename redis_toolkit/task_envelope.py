@@ -1,0 +1,167 @@
+"""The envelope of a task: what stands in field ``b`` of an entry of a queue. This is wire format.
+
+Rules:
+
+- It is a map with plain field names, written and read as the envelopes of `wire` are: in JSON, in msgpack,
+  or in msgpack around the bytes of another codec. Unknown fields are ignored.
+- Always there: ``id`` and ``task`` (text), and ``data`` (any payload).
+- If wanted: ``headers`` (text by name), ``spread`` (true: ``data`` is a map of the handler's parameters),
+  ``unique`` (text, the unique key that the task holds), ``priority`` (text, as its caller named it),
+  ``reply_to`` (a reply key, which gets the reply besides those who wait), ``submitted`` and ``expires``
+  (whole numbers, the server's ms). ``id``, ``task``, ``unique`` and ``reply_to`` come first when we write
+  it: they are found by `envelope_head` in what is too large to be read.
+- By hand: ``XADD rt:q:{jobs}:p:normal * b '{"id":"1","task":"add","data":{"a":1,"b":2}}'``.
+- Whatever cannot be read is one `DecodeError`; if its id is known, an `UnreadableEnvelope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis_toolkit.codecs import start_of
+from redis_toolkit.errors import DecodeError
+from redis_toolkit.message import Headers
+from redis_toolkit.wire import UnreadableEnvelope, Wire, is_address, is_sendable, read_headers
+
+__all__ = ["Task", "read_task", "task_fields", "task_payload", "write_task"]
+
+_OPTIONAL = frozenset({"unique", "priority", "reply_to", "expires", "submitted"})
+_WHOLE = ("expires", "submitted")
+
+
+@dataclass(slots=True)
+class Task:
+    """A task as its worker, or who looks at a dead letter, reads it.
+
+    Attributes:
+        id: its id.
+        type: which handler it is for.
+        data: the decoded payload.
+        headers: text by name.
+        spread: whether the payload is a map of parameters.
+        unique: the unique key that it holds, or "".
+        priority: as its caller named it, or None.
+        reply_to: an address that gets its reply, or None.
+        submitted_ms: the server's ms when it was submitted, as far as its caller knew, or None.
+        expires_ms: the server's ms from which on it is not begun any more, or None.
+    """
+
+    id: str
+    type: str
+    data: Any
+    headers: Headers
+    spread: bool = False
+    unique: str = ""
+    priority: str | None = None
+    reply_to: str | None = None
+    submitted_ms: int | None = None
+    expires_ms: int | None = None
+
+
+def write_task(
+    wire: Wire,
+    id: str,
+    type: str,
+    data: Any,
+    *,
+    headers: Mapping[str, str] | None = None,
+    spread: bool = False,
+    unique: str | None = None,
+    priority: str | None = None,
+    reply_to: str | None = None,
+    submitted_ms: int | None = None,
+    expires_ms: int | None = None,
+) -> bytes:
+    """Return the envelope of a task.
+
+    Raises:
+        EncodeError: the codec cannot write the payload, or a header is not text.
+        PayloadTooLarge: the envelope is over the limit.
+    """
+    fields: dict[str, Any] = {"id": id, "task": type}
+    if unique:
+        fields["unique"] = unique
+    if reply_to is not None:
+        fields["reply_to"] = reply_to
+    if spread:
+        fields["spread"] = True
+    if priority is not None:
+        fields["priority"] = priority
+    if submitted_ms is not None:
+        fields["submitted"] = submitted_ms
+    if expires_ms is not None:
+        fields["expires"] = expires_ms
+    return wire.envelope(fields, data, headers)
+
+
+def read_task(wire: Wire, body: bytes) -> Task:
+    """Return the task in an envelope.
+
+    Raises:
+        UnreadableEnvelope: its id can be read and the rest cannot.
+        DecodeError: not even that.
+    """
+    fields = task_fields(wire, body)
+    data, headers = task_payload(wire, fields)
+    return Task(
+        fields["id"],
+        fields["task"],
+        data,
+        headers,
+        fields.get("spread") is True,
+        fields.get("unique") or "",
+        fields.get("priority"),
+        fields.get("reply_to"),
+        fields.get("submitted"),
+        fields.get("expires"),
+    )
+
+
+def task_fields(wire: Wire, body: bytes) -> dict[str, Any]:
+    """Return the fields of an envelope: ``id``, ``task`` and ``data`` are there, others are of their types.
+
+    The payload may be in another codec than the wire's: `task_payload` reads it, with the handler's.
+
+    Raises:
+        UnreadableEnvelope: its id can be read and the rest cannot.
+        DecodeError: not even that.
+    """
+    fields = wire.fields(body)
+    if not isinstance(fields, dict) or not is_sendable(fields.get("id")):
+        raise DecodeError(f"a task is a map with a text field 'id', this starts with {start_of(body)}")
+    if not is_sendable(fields.get("task")):
+        raise UnreadableEnvelope("the task has no text field 'task'", fields["id"])
+    if "data" not in fields:
+        raise UnreadableEnvelope("the task has no field 'data'", fields["id"])
+    if len(fields) > 3 and not _OPTIONAL.isdisjoint(fields):
+        _check_optional(fields)
+    return fields
+
+
+def task_payload(wire: Wire, fields: dict[str, Any]) -> tuple[Any, Headers]:
+    """Return payload and headers from the fields of an envelope.
+
+    Raises:
+        UnreadableEnvelope: the payload is in another codec, or the headers are not text.
+    """
+    try:
+        return wire.payload(fields), read_headers(fields)
+    except DecodeError as error:
+        raise UnreadableEnvelope(str(error), fields["id"]) from error
+
+
+def _check_optional(fields: dict[str, Any]) -> None:
+    for name in _OPTIONAL & fields.keys():
+        value, why = fields[name], ""
+        if value is None:
+            continue
+        if name in _WHOLE:
+            why = "" if type(value) is int else "is not a whole number of ms"
+        elif not is_sendable(value):
+            why = "is not text"
+        elif name == "reply_to" and not is_address(value):
+            why = f"is not a reply key: {start_of(value.encode())}"
+        if why:
+            raise UnreadableEnvelope(f"the field {name!r} of the task {why}", fields["id"])
