@@ -9,17 +9,16 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict, TypeGuard
+from typing import Any, Literal, TypedDict
 
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import durable
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob
-from redis_toolkit.jobs import Backoff, Durable, Job, policy_of
+from redis_toolkit.jobs import Backoff, Durable, Job, policy_of, seconds_of
 from redis_toolkit.message import Message
 from redis_toolkit.routing import checked_channel
-from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.wire import Wire
 
 __all__ = ["GroupOptions", "durable_groups", "refuse_options"]
@@ -116,13 +115,14 @@ def durable_groups(
         result_ttl=0,
     )
     job = Job("", Binding(function, app), wire, policy, then=then)
-    after, keep_ms = _after(options.get("start", "now")), _keep_ms(options.get("keep", 0))
+    after = _after(options.get("start", "now"))
+    keep_ms = int(seconds_of("keep", options.get("keep", 0), least=0) * 1000)
     lease, backlog, overflow = (
         options.get("lease"),
         options.get("max_backlog"),
         options.get("overflow", "refuse"),
     )
-    _check_limits(lease, backlog, overflow)
+    _check_limits(backlog, overflow)
     return [
         Durable(
             durable.group_source(str(name), group),
@@ -130,7 +130,7 @@ def durable_groups(
             str(name),
             is_queue=False,
             concurrency=concurrency,
-            lease=lease,
+            lease=None if lease is None else seconds_of("lease", lease, least=0.1),
             after=after,
             keep_ms=keep_ms,
             max_backlog=backlog,
@@ -170,24 +170,11 @@ def _after(start: object) -> str:
     return f"{ms - 1}-{_LAST}" if ms else "0"
 
 
-def _keep_ms(keep: object) -> int:
-    seconds = keep.total_seconds() if isinstance(keep, timedelta) else keep
-    if not (_is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
-        raise ConfigurationError(f"keep={keep!r} must be a number of seconds from 0 to {MAX_SECONDS:,}")
-    return int(seconds * 1000)
-
-
-def _check_limits(lease: object, backlog: object, overflow: object) -> None:
-    if lease is not None and not (_is_number(lease) and 0.1 <= lease <= MAX_SECONDS):
-        raise ConfigurationError(f"lease={lease!r} must be a number of seconds from 0.1 to {MAX_SECONDS:,}")
+def _check_limits(backlog: object, overflow: object) -> None:
     if backlog is not None and (type(backlog) is not int or backlog < 1):
         raise ConfigurationError(f"max_backlog={backlog!r} must be a whole number from 1, or None")
     if overflow not in ("refuse", "drop"):
         raise ConfigurationError(f"overflow={overflow!r} must be 'refuse' or 'drop'")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_known(name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from redis_toolkit._core.flow import Arg, Command
+from redis_toolkit._core.flow import Arg
 
 __all__ = [
     "Claim",
@@ -168,7 +168,6 @@ class Settlement:
         attempt: which attempt this was; for `Later`, which one comes next, ``<attempt>@<since ms>`` when
             nobody knew its type.
         lock: the unique key that the task holds, or "".
-        then: a command that is sent when it has counted, or None.
     """
 
     held: Held
@@ -176,7 +175,6 @@ class Settlement:
     outcome: Ended | Ok | DeadLetter | Later
     attempt: int | str = 1
     lock: str = ""
-    then: Command | None = None
 
 
 @dataclass(slots=True)
