@@ -2,13 +2,14 @@
 
 Rules: a script that the server does not know goes again by text, and its reply takes its place. Whoever sent
 the packet hears once what the replies mean: all of them, or those that came before the connection was lost.
-An answer that no server gives counts as a lost connection.
+An answer that no server gives counts as a lost connection, and a slow one makes `Rounds` distrustful.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from redis_toolkit.worker.rounds import Rounds
 __all__ = ["Answered", "Done", "Sent"]
 
 Done = Callable[["Answered"], None]
+SLOW_SECONDS = 1.0
+"""Seconds after which an answer shows that the server, or the way to it, stood still."""
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Sent:
         done: called when it is over; perhaps at once, when the connection is lost already.
     """
 
-    __slots__ = ("_done", "_link", "_missing", "_over", "_packet", "_replies", "_rounds")
+    __slots__ = ("_began", "_done", "_link", "_missing", "_over", "_packet", "_replies", "_rounds")
 
     def __init__(self, rounds: Rounds, packet: Packet, link: AsyncLink, done: Done) -> None:
         self._rounds = rounds
@@ -69,6 +72,7 @@ class Sent:
         self._replies: list[Any] = []
         self._missing: list[int] = []
         self._over = False
+        self._began = monotonic()
         link.send([by_sha(one) for one in packet.commands], [self._replied] * len(packet.commands))
 
     def _replied(self, reply: Any) -> None:
@@ -99,6 +103,8 @@ class Sent:
     def _end(self, failure: Failed | None) -> None:
         self._over = True
         packet, replies = self._packet, self._replies
+        if not packet.block and monotonic() - self._began > SLOW_SECONDS:
+            self._rounds.distrust()
         try:
             taken = self._rounds.take(packet, replies)
         except Exception as error:

@@ -6,8 +6,8 @@ Rules:
 - When the connection is lost, what was not answered goes again on the next one: a settlement that counted
   already is "lost" then, which does no harm. What the server refuses is tried again after a pause.
 - An item is held until its settlement, or its return, has been answered.
-- Of the commands that follow, those that push to who waits go again; an announcement does not, as it might
-  be heard twice.
+- Of the commands that follow, those that push to who waits go again; others do not, as they might be heard
+  twice.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any
 
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Held, Settlement
-from redis_toolkit._core.recovery import Failed, Fate, describe, sort
-from redis_toolkit.errors import CommandRefused
+from redis_toolkit._core.recovery import Failed, Fate, as_reply, describe, sort
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.kept_link import KeptLink
@@ -33,6 +32,8 @@ __all__ = ["Settler"]
 
 logger = logging.getLogger("redis_toolkit")
 
+TWICE = frozenset({"RPUSH", "PEXPIRE"})
+"""What may be said twice: who waits takes the first."""
 REFUSED_SECONDS = 1.0
 """Seconds until what the server has refused is tried again."""
 
@@ -63,6 +64,7 @@ class Settler:
         self._ready: list[Settlement] = []
         self._given: list[Held] = []
         self._following: list[Command] = []
+        self._repeats = False
         self._closed = False
         self._again: set[asyncio.TimerHandle] = set()
         self.owed = 0
@@ -90,7 +92,8 @@ class Settler:
             return
         if self._ready:
             ready, self._ready = self._ready, []
-            Sent(self._rounds, self._rounds.settle(ready), link, self._settled)
+            repeats, self._repeats = self._repeats, False
+            Sent(self._rounds, self._rounds.settle(ready), link, partial(self._settled, repeats))
         if self._given:
             given, self._given = self._given, []
             Sent(self._rounds, self._rounds.release(given), link, partial(self._released, given))
@@ -120,20 +123,29 @@ class Settler:
 
     # -- what the server says ---------------------------------------------------------------------
 
-    def _settled(self, answered: Answered) -> None:
-        taken = answered.taken
-        done = [*taken.counted, *taken.lost]
-        if done:
-            self.owed -= len(done)
-            self._consumer.holdings.remove([one.held for one in done])
+    def _settled(self, repeats: bool, answered: Answered) -> None:
+        taken, holdings = answered.taken, self._consumer.holdings
+        if taken.counted:
+            self.owed -= len(taken.counted)
+            holdings.remove([one.held for one in taken.counted])
             self._kept.worked()
             self._follow(self._consumer.performer.after(taken.counted, taken.waiters))
+        if taken.lost:
+            self.owed -= len(taken.lost)
+            held = [one.held for one in taken.lost]
+            lost = holdings.lose(held)
+            if not repeats:  # else it may have counted the first time
+                self._counters.add("lost", len(lost))
+            holdings.remove(held)
         if taken.unsettled:
-            self._trouble.tell(Failed(Fate.REFUSED, CommandRefused(taken.unsettled[0][1])))
+            why = as_reply(taken.unsettled[0][1])
+            self._trouble.tell(sort(why, sent=True, where=self._rounds.where, doing="to settle"))
             self._later(partial(self._ready.extend, [one for one, _ in taken.unsettled]))
-        elif answered.failure is None:
+        elif taken.counted:
             self._trouble.over()
-        self._ready[:0] = taken.unanswered
+        if taken.unanswered:
+            self._repeats = True
+            self._ready[:0] = taken.unanswered
         self._look(answered)
 
     def _released(self, given: list[Held], answered: Answered) -> None:
@@ -141,7 +153,9 @@ class Settler:
         if answered.failure is not None:
             self._given += given  # once more does no harm: the delivery count is another by then
         elif errors:
-            self._trouble.tell(sort(errors[0], sent=True, where="the server", doing="to give work back"))
+            self._trouble.tell(
+                sort(errors[0], sent=True, where=self._rounds.where, doing="to give work back")
+            )
             self._later(partial(self._given.extend, given))
         else:
             self.owed -= len(given)
@@ -175,7 +189,7 @@ class Settler:
     def _followed(self, command: Command, reply: Any) -> None:
         if isinstance(reply, Failed):
             self._kept.fail(reply)
-            if command[0] != "PUBLISH" or reply.fate is Fate.NOT_EXECUTED:
+            if command[0] in TWICE or reply.fate is Fate.NOT_EXECUTED:
                 self._following.append(command)
                 return
         self.owed -= 1

@@ -103,6 +103,18 @@ class WorkLoop:
         """Return whether this task, or thread, runs one of its handlers."""
         return self._runners.runs(runner) or self._threads.runs(runner)
 
+    def drain(self) -> None:
+        """Claim no more, and give back what has not begun; `stop` follows. Called on the loop."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._later is not None:
+            self._later.cancel()
+        for waiting in (self._runners.waiting, self._threads.waiting):
+            self._settler.release([item.claimed for item in waiting])
+            waiting.clear()
+        self._links.unblock()
+
     async def stop(self, deadline: float) -> bool:
         """Stop claiming; what runs may end, and all else is given back. `close` follows.
 
@@ -114,14 +126,7 @@ class WorkLoop:
         Returns:
             Whether every handler ended in time.
         """
-        self._stopping = True
-        if self._later is not None:
-            self._later.cancel()
-        if self._gathering is not None:
-            self._turn()
-        for waiting in (self._runners.waiting, self._threads.waiting):
-            self._settler.release([item.claimed for item in waiting])
-            waiting.clear()
+        self.drain()
         while self._claiming is not None and time.monotonic() < deadline:
             self._links.unblock()
             await asyncio.sleep(0.02)
@@ -257,13 +262,16 @@ class WorkLoop:
             return
         items: list[Item] = []
         for one in claimed:
-            item = self._performer.read(one)
-            if isinstance(item, Settlement):
-                self._settler.settle(item)
-            else:
+            try:
+                item = self._performer.read(one)
+            except Exception:  # one of ours: it is delivered again when its lease is over
+                logger.exception("entry %r of %s could not be read", one.entry, self._consumer.source.name)
+                continue
+            if isinstance(item, Item):
+                self._holdings.add(item)
                 items.append(item)
-        for item in items:
-            self._holdings.add(item)
+            else:
+                self._settler.settle(item)
         if not self._has_def:
             self._runners.add(items)
             return
