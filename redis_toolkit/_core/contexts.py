@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 __all__ = ["Rest", "begin"]
 
+T = TypeVar("T")
 
-def begin(make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> Rest | None:
+
+def begin(make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> Rest[Any] | None:
     """Make a coroutine and run it as far as it gets, in a copy of this context.
 
     Returns:
@@ -31,8 +33,8 @@ def _first_step(make: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) 
     return coroutine, coroutine.send(None)
 
 
-class Rest:
-    """What is left of a coroutine that waits for something.
+class Rest(Generic[T]):
+    """What is left of a coroutine that waits for something: awaited, it gives what that returns.
 
     Args:
         run: runs its steps in its context.
@@ -42,12 +44,12 @@ class Rest:
 
     __slots__ = ("_awaited", "_coroutine", "_run")
 
-    def __init__(self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
+    def __init__(self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, T], awaited: Any) -> None:
         self._run = run
         self._coroutine = coroutine
         self._awaited = awaited
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, T]:
         run, coroutine, awaited = self._run, self._coroutine, self._awaited
         while True:
             try:
@@ -59,5 +61,6 @@ class Rest:
                 step, value = coroutine.throw, error
             try:
                 awaited = run(step, value)
-            except StopIteration:
-                return
+            except StopIteration as ended:
+                result: T = ended.value
+                return result

@@ -115,7 +115,8 @@ class DurablePart:
 
     def runs(self, runner: object) -> bool:
         """Return whether this thread or task runs one of the jobs."""
-        return any(engine.runs(runner) for engine in (*self._crews, *self._loops))
+        engines: list[WorkThreads | WorkLoop] = [*self._crews, *self._loops]
+        return any(engine.runs(runner) for engine in engines)
 
     def drain(self) -> None:
         """Claim no more."""

@@ -30,7 +30,7 @@ from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.kept_link import KeptLink
+from redis_toolkit.worker.loop_links import LoopLinks
 from redis_toolkit.worker.trouble import Trouble
 from redis_toolkit.worker.undelivered import instead_of
 
@@ -40,9 +40,6 @@ logger = logging.getLogger("redis_toolkit")
 
 CLAIM = "to claim requests (BLPOP, LPOP)"
 """What is said of a claim that the server refuses."""
-MARGIN = 5.0
-"""Seconds beyond its block after which a connection counts as dead that owes a reply."""
-TICK = 1.0
 CANCEL_SECONDS = 1.0
 """Seconds that a cancelled handler has to end, before it is given up."""
 REFUSED_SECONDS = 1.0
@@ -76,10 +73,10 @@ class RequestLoop:
         self._settings = settings
         self._counters = counters
         self._trouble = Trouble("claiming requests is interrupted", "requests are claimed again")
-        cap = settings.reconnect_cap
-        self._claim_link = KeptLink(connections, cap, self._opened_for_claims, self._log)
-        self._reply_link = KeptLink(connections, cap, self._opened_for_replies, self._log)
-        self._claim_id: int | None = None
+        self._links = LoopLinks(
+            connections, settings, self._opened_for_claims, self._opened_for_replies, self._log
+        )
+        self._claim_link, self._reply_link = self._links.claims, self._links.rest
         self._claiming = False
         self._round: Round | None = None
         self._replies: list[Any] = []
@@ -87,7 +84,6 @@ class RequestLoop:
         self._drains = False  # whether the last round was sent when that was known
         self._ended = False
         self._closed = False
-        self._watchdog: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._running: dict[asyncio.Task[None], tuple[Answerer, bytes]] = {}
         self._given_up: set[asyncio.Task[None]] = set()
@@ -100,13 +96,7 @@ class RequestLoop:
         Raises:
             RedisToolkitError: the server cannot be reached.
         """
-        try:
-            await self._reply_link.start()
-            await self._claim_link.start()
-        except Failed as failure:
-            await self._reply_link.stop()
-            raise failure.error from failure.__cause__
-        self._watch()
+        await self._links.start()
 
     def runs(self, runner: object) -> bool:
         """Return whether this task runs one of its handlers."""
@@ -129,7 +119,8 @@ class RequestLoop:
             self._claim()
         try:
             while not self._ended and time.monotonic() < deadline and self._may_claim(waiting):
-                self._unblock()
+                if self._claiming:
+                    self._links.unblock()
                 await asyncio.sleep(0.02)
         finally:
             self._ended = True
@@ -169,23 +160,17 @@ class RequestLoop:
                 self._send_replies()
                 await asyncio.sleep(0.005)
         finally:
-            for timer in (self._watchdog, self._later):
-                if timer is not None:
-                    timer.cancel()
+            if self._later is not None:
+                self._later.cancel()
             self._closed = True
             self._undelivered(self._owed, "the worker stopped")
-            await self._claim_link.stop()
-            await self._reply_link.stop()
+            await self._links.stop()
 
     # -- claims -----------------------------------------------------------------------------------
 
-    def _opened_for_claims(self, link: AsyncLink) -> None:
-        self._claiming, self._claim_id = False, None  # an id of a server that has gone may be another's now
-        link.send([("CLIENT", "ID")], [self._identified])
+    def _opened_for_claims(self, _link: AsyncLink) -> None:
+        self._claiming = False
         self._claim()
-
-    def _identified(self, reply: Any) -> None:
-        self._claim_id = reply if isinstance(reply, int) else None
 
     def _claim(self) -> None:
         """Claim as many requests as there are free places, if no claim is under way."""
@@ -260,18 +245,6 @@ class RequestLoop:
         self._claiming = False
         self._claim()
 
-    def _watch(self) -> None:
-        """Look once in a while whether a connection is dead: silent, though it owes a reply."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        self._watchdog = asyncio.get_running_loop().call_later(TICK, self._watch)
-        for kept, patience in (
-            (self._claim_link, self._settings.block + MARGIN),
-            (self._reply_link, MARGIN),
-        ):
-            if kept.link is not None:
-                kept.link.suspect(patience)
-
     def _refused(self) -> None:
         """Say which lists the server refuses; wait when it refuses the command itself."""
         claims = self._claims
@@ -285,12 +258,6 @@ class RequestLoop:
             if self._claiming:
                 self._claiming = False
                 self._claim_after(REFUSED_SECONDS)
-
-    def _unblock(self) -> None:
-        """Wake a claim that blocks; without the right to, it ends with its slice."""
-        link = self._reply_link.link
-        if self._claiming and self._claim_id is not None and link is not None:
-            link.send([("CLIENT", "UNBLOCK", self._claim_id)], [_ignore])
 
     # -- handlers and replies ---------------------------------------------------------------------
 

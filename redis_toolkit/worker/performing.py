@@ -138,6 +138,10 @@ class Performer:
         """Return the settlement of an item whose thread goes on beyond its timeout."""
         return self._ending.failed(item, _too_late(item), "timeout")
 
+    def failed(self, item: Item, error: BaseException) -> Settlement:
+        """Return the settlement of an item whose handler was ended from outside."""
+        return self._ending.failed(item, error)
+
     def after(
         self, counted: Iterable[Settlement], waiters: Iterable[tuple[bytes, list[str]]]
     ) -> list[Command]:

@@ -57,7 +57,7 @@ def test_what_was_claimed_while_the_loop_stood_still_is_not_lost(make: Make, bus
         reply_to = ask(bus, "echo", 1)
         wait_readable(claims)
         claims._owing_since -= 1000
-        engine._watch()
+        engine._links._watch()
         return reply_to
 
     eventually(lambda: claims._receivers, what="the claim")
@@ -69,7 +69,7 @@ def test_what_was_claimed_while_the_loop_stood_still_is_not_lost(make: Make, bus
 def test_a_connection_that_says_nothing_is_found_dead(
     make: Make, client: App, bus: Server, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.loop.TICK", 0.01)
+    monkeypatch.setattr("redis_toolkit.worker.loop_links.TICK", 0.01)
     app = make()
 
     @app.on("echo")

@@ -254,7 +254,7 @@ def test_what_is_lost_while_all_places_are_taken_is_noticed(
 def test_slow_handlers_in_all_places_are_no_lost_connection(
     make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.loop.MARGIN", 0.05)
+    monkeypatch.setattr("redis_toolkit.worker.loop_links.MARGIN", 0.05)
     app = make(coroutines=1, block=0.05)
 
     @app.on("slow")
