@@ -10,6 +10,8 @@ Rules:
 - Who waits for the end of a task is told as soon as that has counted: before anything that may take long.
 - A handler that runs beyond its timeout keeps its thread, which is abandoned: another takes its place, and
   how it ends counts no more.
+- What was claimed as quick work and turns out not to be, with no thread free for it, is given back: others
+  may run it. A group with one place keeps it, as it keeps the order.
 - When it stops, what was not begun is given back at once, and what still runs when the time is up then.
 """
 
@@ -31,8 +33,9 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import QUICK
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew, Member
+from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew
 from redis_toolkit.worker.holdings import Item
+from redis_toolkit.worker.member import Member
 from redis_toolkit.worker.rounds import Packet, Taken
 from redis_toolkit.worker.trouble import Trouble
 
@@ -45,8 +48,6 @@ UNSETTLED_SECONDS = 1.0
 """Seconds until what the server did not settle is sent again."""
 TWICE = frozenset({"RPUSH", "PEXPIRE"})
 """What may be said twice: who waits takes the first."""
-SLOW_SECONDS = 1.0
-"""Seconds after which an answer shows that the server, or the way to it, stood still."""
 
 WorkThread = Member[Item, Settlement]
 
@@ -74,6 +75,7 @@ class WorkThreads(Crew[Item, Settlement]):
         self._unsettled: list[Settlement] = []
         self._unsettled_at = 0.0
         self._settling = Trouble(f"work of {where} cannot be settled", f"work of {where} is settled again")
+        self._is_queue = consumer.durable.is_queue
         timeouts = [job.policy.timeout for job in consumer.durable.jobs.values()]
         self._timeout = min((timeout for timeout in timeouts if timeout is not None), default=None)
         self._awake = threading.Event()
@@ -123,6 +125,11 @@ class WorkThreads(Crew[Item, Settlement]):
     def _unblock(self) -> None:
         super()._unblock()
         self._give_back_orphans()
+
+    def _stranded(self) -> None:
+        """Give back what other processes may run at once; not where that would change the order."""
+        if self._places > 1 or self._is_queue:
+            self._give_back_orphans()
 
     def _give_back_orphans(self) -> None:
         with self._lock:
@@ -258,11 +265,10 @@ class WorkThreads(Crew[Item, Settlement]):
         return taken
 
     def _exchange(self, me: WorkThread, link: Link, packet: Packet, replies: list[Any]) -> None:
-        began = time.monotonic()
         link.send([*me.after, *map(by_sha, packet.commands)])
         me.sent += me.after
         me.after = []
-        deadline = began + READ_TIMEOUT
+        deadline = time.monotonic() + READ_TIMEOUT
         for command in me.sent:
             reply = link.read_by(deadline)
             if isinstance(reply, Exception):
@@ -278,8 +284,6 @@ class WorkThreads(Crew[Item, Settlement]):
             deadline = time.monotonic() + READ_TIMEOUT
             for place in missing:
                 replies[place] = link.read_by(deadline)
-        if not packet.block and time.monotonic() - began > SLOW_SECONDS:
-            self._rounds.distrust()
 
     def _settled(self, me: WorkThread, taken: Taken) -> None:
         """Hold no more what has ended; keep what the server did not settle."""
