@@ -42,7 +42,7 @@ from redis_toolkit.worker.trouble import Trouble
 __all__ = ["WorkThreads"]
 
 logger = logging.getLogger("redis_toolkit")
-BATCH = 200
+BATCH = 100
 """Items that one claim brings at most."""
 STRANDED_SECONDS = 0.05
 """Seconds for which what was claimed may wait for a thread when all are busy."""
