@@ -155,7 +155,7 @@ class Rounds:
             if self._idle:
                 return  # what it finds does not wait for a block to end
         if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
-            packet.block = block
+            packet.block = block = min(block, self._recovery)  # nothing looks for others' work meanwhile
             ms = max(int(block * 1000), 1)
             self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
         elif self._backlog is not None and free >= BULK:
