@@ -133,7 +133,12 @@ class Orders(Chore):
     def run(self, driver: LinkDriver) -> float | None:  # noqa: ARG002 - it needs no connection
         rounds, cancelled = self._consumer.rounds, list[str]()
         while self._said:
-            match (self._said.popleft() or b"resume").split(b" ", 1):
+            said = self._said.popleft()
+            if said is None:  # anything may have been missed
+                said = b"resume"
+                if self._cancellations is not None:
+                    self._cancellations.ask(0.0)
+            match said.split(b" ", 1):
                 case [b"cancel", id]:
                     cancelled.append(id.decode("utf-8", "replace"))
                 case [b"pause"]:

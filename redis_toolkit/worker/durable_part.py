@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flows import durable as groups
 from redis_toolkit._core.recovery import Failed
 from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.jobs import Durable
@@ -155,20 +154,8 @@ class DurablePart:
         driver = LinkDriver(self._connections, timeout=self._settings.command_timeout)
         try:
             for consumer in self.consumers:
-                durable = consumer.durable
-                if not durable.is_queue:
-                    made, at = driver.run(
-                        groups.make_group(
-                            durable.channel,
-                            consumer.source.group,
-                            after=durable.after,
-                            max_backlog=durable.max_backlog,
-                            drop=durable.drop,
-                        )
-                    )
-                    consumer.rounds.begin(at)
-                    if made:
-                        logger.info("%s begins after %s", consumer.source.name, at)
+                if driver.run(consumer.rounds.begin()):
+                    logger.info("%s begins", consumer.source.name)
             for cancellations in self._first:
                 again = cancellations.run(driver)
                 if again is not None:

@@ -5,7 +5,8 @@ Rules:
 - Its own thread and its own connection: neither a busy handler nor a blocking claim delays it.
 - A beat every quarter of a lease, answered within a quarter of the shortest lease. What was claimed a moment
   ago is left out: most of it ends before the next beat.
-- What the server says is somebody else's is marked as lost. It goes on running; its end will not count.
+- What two beats in a row find in somebody else's hands is marked as lost: after one, it may just have ended.
+  It goes on running; its end will not count.
 - After a beat that failed or was slow, nobody else's work is taken for some seconds: the others, too, could
   send none.
 - It is the last to stop: what runs while the others stop keeps its lease.
@@ -61,6 +62,7 @@ class Keeper:
         self._driver = LinkDriver(connections, timeout=self._interval)
         self._due = dict.fromkeys(consumers, 0.0)
         self._clock_due = 0.0
+        self._doubted: dict[Consumer, set[tuple[int, bytes, int]]] = {one: set() for one in consumers}
         self._trouble = Trouble("leases could not be renewed", "leases are renewed again")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rt-keeper", daemon=True)
@@ -138,7 +140,15 @@ class Keeper:
         if pulse is None:
             return
         self._tell_time(pulse.now, sent)
-        lost = consumer.holdings.lose(pulse.lost)
+        self._lose(consumer, pulse.lost)
+        if pulse.cancelled:
+            consumer.holdings.cancel(name.decode("utf-8", "replace") for name in pulse.cancelled)
+
+    def _lose(self, consumer: Consumer, missing: Sequence[Held]) -> None:
+        doubted = self._doubted[consumer]
+        self._doubted[consumer] = {(one.stream, one.entry, one.deliveries) for one in missing}
+        again = [one for one in missing if (one.stream, one.entry, one.deliveries) in doubted]
+        lost = consumer.holdings.lose(again)
         if lost:
             self._counters.add("lost", len(lost))
             logger.warning(
@@ -146,8 +156,6 @@ class Keeper:
                 len(lost),
                 consumer.source.name,
             )
-        if pulse.cancelled:
-            consumer.holdings.cancel(name.decode("utf-8", "replace") for name in pulse.cancelled)
 
     def _apart(self, consumer: Consumer, held: Sequence[tuple[Held, str]]) -> Pulse:
         """Renew each stream by itself: one has lost its group, and with it who holds what."""

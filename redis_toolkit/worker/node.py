@@ -17,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 from redis_toolkit import keys
@@ -174,8 +176,9 @@ class Node:
     def stop(self, grace: float, caller: asyncio.Task[Any] | None = None) -> bool:
         """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended.
 
-        The handler that asks is not waited for. If it is ``async def``, the rest is done in another thread
-        when it has ended: its reply leaves, connections are closed, a loop of its own ends.
+        The handler that asks is not waited for. If it is ``async def``, or one of a group or queue, the rest
+        is done in another thread when it has ended: its reply leaves, connections are closed, a loop of its
+        own ends.
 
         Args:
             grace: seconds for running handlers.
@@ -188,13 +191,13 @@ class Node:
         except BaseException:
             self._closed.set()
             raise
+        runner = handling.current()
         askers = {
-            task
-            for task in (handling.current(), caller)
-            if isinstance(task, asyncio.Task) and self._has_on_loop(task)
+            task for task in (runner, caller) if isinstance(task, asyncio.Task) and self._has_on_loop(task)
         }
-        if askers:
-            threading.Thread(target=self._close, args=(deadline, askers), name="rt-stop", daemon=True).start()
+        if askers or self._durable.runs(runner):
+            close = partial(Context().run, self._close, deadline, askers)  # where nobody asks for it
+            threading.Thread(target=close, name="rt-stop", daemon=True).start()
         else:
             self._close(deadline)
         if not ended:
@@ -241,6 +244,7 @@ class Node:
                 loops.run_on(self._loop, asyncio.wait(askers, timeout=left), until)
                 for lane in self._lanes:
                     lane.stop(deadline)
+            self._durable.stop(deadline)  # a thread of its own may have asked
             if self._own_loop is not None:
                 self._own_loop.stop(until, self._close_on_loop(deadline))
             elif self._loop is not None:

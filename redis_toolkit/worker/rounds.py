@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis_toolkit._core.flow import Call, Command, ScriptCall
+from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows import leases
-from redis_toolkit._core.flows.durable import make_group
+from redis_toolkit._core.flows.durable import group_call
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settlement
 from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
@@ -95,6 +95,17 @@ class Rounds:
         self._regroup = False
         self._strikes = 0
 
+    def begin(self) -> Flow[bool]:
+        """Make the group of a channel if it is missing, note where it stands; returns whether it was made.
+
+        The groups of a queue are made by the first claim.
+        """
+        if self._log is None:
+            return False
+        [[made, at]] = yield Call((self._group_call(seen=False),), repeatable=True)
+        self._last, self._known = at.decode("ascii"), True
+        return bool(made)
+
     # -- asking -----------------------------------------------------------------------------------
 
     def settle(self, settlements: Sequence[Settlement]) -> Packet:
@@ -134,7 +145,7 @@ class Rounds:
             self._ask(packet, Ask(self._still_paused, (("EXISTS", source.paused),)))
             return
         if self._regroup:
-            self._ask(packet, Ask(self._regrouped, self._group_calls()))
+            self._ask(packet, Ask(self._regrouped, (self._group_call(seen=True),)))
         elif self._found:
             calls = leases.recover_calls(source, consumer, self._lease_ms, free)
             self._ask(packet, Ask(self._recovered, calls, free))
@@ -144,7 +155,7 @@ class Rounds:
             if self._idle:
                 return  # what it finds does not wait for a block to end
         if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
-            packet.block = block
+            packet.block = block = min(block, self._recovery)  # nothing looks for others' work meanwhile
             ms = max(int(block * 1000), 1)
             self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
         elif self._backlog is not None and free >= BULK:
@@ -162,14 +173,17 @@ class Rounds:
         self._recover_at = now + self._recovery
         return True
 
-    def _group_calls(self) -> Sequence[Command | ScriptCall]:
-        durable, group = self._durable, self._source.group
-        most, drop = durable.max_backlog, durable.drop
-        step = next(
-            make_group(durable.channel, group, after=self._last, seen=True, max_backlog=most, drop=drop)
+    def _group_call(self, *, seen: bool) -> ScriptCall:
+        durable = self._durable
+        return group_call(
+            durable.channel,
+            self._source.group,
+            after=self._last,
+            seen=seen,
+            max_backlog=durable.max_backlog,
+            drop=durable.drop,
+            keep_ms=durable.keep_ms,
         )
-        assert isinstance(step, Call)
-        return step.commands
 
     def _give_back(self, packet: Packet, held: Sequence[Held]) -> None:
         calls = leases.release_calls(self._source, self._consumer, held, self._lease_ms)
@@ -349,10 +363,6 @@ class Rounds:
         taken.pause = 0.0 if taken.claimed else REFUSED_SECONDS
 
     # -- what is heard ----------------------------------------------------------------------------
-
-    def begin(self, last: str) -> None:
-        """Note where the group stood when the process has begun to serve it."""
-        self._last, self._known = last, True
 
     def hurry(self) -> None:
         """Look for what others have released with the next packet that claims."""

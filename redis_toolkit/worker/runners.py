@@ -74,6 +74,7 @@ class Runners:
         self._tasks: dict[asyncio.Task[None], _Runner] = {}
         self._context: Context | None = None
         self._closed = False
+        self.ending = False
 
     @property
     def load(self) -> int:
@@ -126,6 +127,8 @@ class Runners:
         Returns:
             Whether all ended in time.
         """
+
+        self.ending = True
 
         def left() -> list[_Runner]:
             runners = list(self._tasks.values())
@@ -182,6 +185,8 @@ class _Runner:
                 if task.cancelling():
                     return
             crew.call()
+            if crew.ending:  # a stop that was asked for by this task's handler waits for the task
+                return
             self._rest = self._loop.create_future()
             crew.resting.append(self)
             await self._rest

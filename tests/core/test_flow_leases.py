@@ -18,7 +18,17 @@ from redis_toolkit._core.flows.work import (
     Settled,
     Settlement,
 )  # fmt: skip
-from redis_toolkit._core.scripts import CLAIM, CLEAN, HEARTBEAT, PROMOTE, RECOVER, RELEASE, REVIVE, SETTLE
+from redis_toolkit._core.scripts import (
+    CLAIM,
+    CLEAN,
+    HEARTBEAT,
+    LEAVE,
+    PROMOTE,
+    RECOVER,
+    RELEASE,
+    REVIVE,
+    SETTLE,
+)
 from redis_toolkit.errors import OutcomeUnknown
 from tests.core.by_hand import Driven
 
@@ -182,6 +192,30 @@ class TestLeases:
     def test_promoting_ends_at_an_error(self) -> None:
         flow = Driven(leases.promote(QUEUE)).answer([[b"1", b"2", leases.PROMOTED, b"WRONGTYPE"]])
         assert flow.result == Claim(1, 2, error="WRONGTYPE")
+
+    def test_promoting_leaves_time_for_others(self) -> None:
+        flow = Driven(leases.promote(QUEUE))
+        for _ in range(leases.PROMOTED_IN_A_ROW):
+            flow.answer([[b"3", b"2", leases.PROMOTED, b""]])
+        assert flow.result == Claim(3, 2)
+
+    def test_what_is_due_next(self) -> None:
+        flow = Driven(leases.next_due(QUEUE))
+        assert flow.last(Call).commands == (("ZRANGE", "rt:q:{q}:delayed", 0, 0, "WITHSCORES"),)
+        assert flow.answer([[b"7", b"1795379098102"]]).result == 1795379098102
+        assert Driven(leases.next_due(QUEUE)).answer([[]]).result is None
+
+    def test_looking_for_what_others_left(self) -> None:
+        assert leases.probe(QUEUE, 9)[0] == ("XPENDING", QUEUE.streams[0], "workers", "IDLE", 9, "-", "+", 1)
+        assert len(leases.probe(QUEUE, 9)) == len(QUEUE.streams)
+
+    def test_the_time(self) -> None:
+        assert Driven(leases.clock()).answer([[b"1795379098", b"102999"]]).result == 1795379098102
+
+    def test_leaving(self) -> None:
+        flow = Driven(leases.leave(QUEUE, "me"))
+        assert calls(flow) == [ScriptCall(LEAVE, (stream,), ("workers", "me")) for stream in QUEUE.streams]
+        assert flow.answer([1, 0]).result == 1
 
     def test_cleaning(self) -> None:
         flow = Driven(leases.clean(GROUP, 60_000))

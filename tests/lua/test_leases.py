@@ -9,7 +9,7 @@ import redis
 
 from redis_toolkit import keys
 from redis_toolkit._core.flows import leases
-from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Letter, Settlement
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Letter, Ok, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
@@ -245,6 +245,34 @@ class TestPromote:
         eventually(lambda: drive(server, leases.promote(SOURCE)).due is None)
         [again] = claim(server)
         assert (again.body, again.attempt, again.deliveries) == (b'{"id":"7"}', 2, 1)
+
+
+class TestLeave:
+    def test_a_consumer_goes_from_the_streams_where_it_holds_nothing(self, server: Server) -> None:
+        [item] = claimed(server, "1")
+        ask(server, "XGROUP", "CREATECONSUMER", HIGH, GROUP, "me")  # servers differ in whether a claim does
+        ask(server, "XGROUP", "CREATECONSUMER", LOW, GROUP, "other")
+        assert drive(server, leases.leave(SOURCE, "me")) == 1
+        assert consumers(server, HIGH) == set()
+        assert consumers(server, LOW) == {"me", "other"}
+        assert pending(server, LOW, GROUP) == {item.entry.decode(): ("me", 1)}
+        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "1", Ok())]))
+        drive(server, leases.leave(SOURCE, "me"))
+        assert consumers(server, LOW) == {"other"}
+
+    def test_without_a_stream_there_is_nothing_to_leave(self, server: Server) -> None:
+        assert drive(server, leases.leave(SOURCE, "me")) == 0
+        assert all_keys(server) == set()
+
+    @pytest.mark.fault(34, "tasks")
+    def test_a_foreign_value_is_said(self, server: Server) -> None:
+        server.execute("SET", LOW, "mine")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            drive(server, leases.leave(SOURCE, "me"))
+
+
+def consumers(server: Server, key: str) -> set[str]:
+    return {flat[1] for flat in ask(server, "XINFO", "CONSUMERS", key, GROUP)}
 
 
 class TestClean:

@@ -93,6 +93,27 @@ def test_everything_is_confirmed_when_it_has_started(rig: Callable[..., Rig], cl
     assert one.gaps == []
 
 
+def test_internal_channels_are_heard_without_the_role_and_from_the_start(bus: Server, proxy: Proxy) -> None:
+    heard: list[bytes | None] = []
+    internal = [("rt:x", heard.append), ("rt:y", lambda _: None)]
+    listener = Listener(
+        Connections(proxy.url), PATIENT, [], [SERVE], lambda _: None, listening=False, internal=internal
+    )
+    with no_threads_left("rt-"):
+        listener.start()
+        try:
+            assert heard == [None]  # subscribed: what was said before may have been missed
+            bus.execute("PUBLISH", "rt:x", "one")
+            bus.execute("PUBLISH", "rt:y", "other")
+            eventually(lambda: heard == [None, b"one"])
+            proxy.rst()
+            eventually(lambda: heard == [None, b"one", None])
+            bus.execute("PUBLISH", "rt:x", "two")
+            eventually(lambda: heard[-1] == b"two")
+        finally:
+            listener.stop()
+
+
 def test_it_waits_for_the_confirmation(rig: Callable[..., Rig], bus: Server, proxy: Proxy) -> None:
     proxy.delay(0.1)
     one = rig(proxy.url)

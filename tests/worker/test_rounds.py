@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from redis_toolkit import KeyConflict, PermissionDenied
-from redis_toolkit._core.flows import durable, leases
-from redis_toolkit._core.flows.durable import Event
+from redis_toolkit._core.flows import durable, events, leases
+from redis_toolkit._core.flows.events import Event
 from redis_toolkit._core.recovery import Fate
 from redis_toolkit.jobs import Durable
 from redis_toolkit.worker.packet import Packet
@@ -22,15 +22,14 @@ LOG = GROUP.source.streams[1]
 
 
 def publish(server: Server, *texts: str) -> list[str]:
-    events = [Event(text.encode()) for text in texts]
-    published: list[Any] = drive(server, durable.publish_many("c", events))
+    some = [Event(text.encode()) for text in texts]
+    published: list[Any] = drive(server, events.publish_many("c", some))
     return [one.entry for one in published]
 
 
-def in_group(server: Server, after: str = "$", of: Durable = GROUP) -> Turns:
-    _, at = drive(server, durable.make_group("c", "g", after=after))
+def in_group(server: Server, of: Durable = GROUP) -> Turns:
     turns = Turns(server, of)
-    turns.rounds.begin(at)
+    assert drive(server, turns.rounds.begin())
     return turns
 
 
@@ -450,7 +449,7 @@ def test_the_limit_of_a_group_is_set_again(server: Server) -> None:
     with in_group(server, of=of) as me:
         me.turn()
         server.execute("FLUSHALL")
-        eventually(lambda: me.turn() and server.execute("EXISTS", LOG))
+        eventually(lambda: me.turn().refused is None and server.execute("EXISTS", LOG))
         [group] = drive(server, durable.groups("c"))
         assert group.limit == "5 drop"
 
