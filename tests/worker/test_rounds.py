@@ -511,3 +511,14 @@ def test_a_group_that_does_not_stay_is_refused_in_the_end(server: Server) -> Non
             taken = me.rounds.take(packet, [made, gone])
         assert taken.refused is not None
         assert taken.pause == 1.0
+
+
+def test_groups_that_are_made_as_claims_come_to_their_streams_were_not_lost(server: Server) -> None:
+    submit(server, *"123", priority="high")
+    with Turns(server) as me:
+        for _ in range(4):
+            me.turn(free=1)
+        assert me.lost == 0
+        server.execute("FLUSHALL")
+        me.turn(free=1)
+        assert me.lost == 1
