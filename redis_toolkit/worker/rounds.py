@@ -91,7 +91,7 @@ class Rounds:
         self._hurry = False
         self._found = False  # others have left something
         self._last = durable.after  # the last id that was seen of the log
-        self._known = False  # its groups were there
+        self._known = False  # all its groups were there
         self._regroup = False
         self._strikes = 0
 
@@ -300,7 +300,9 @@ class Rounds:
         elif taken.refused is None and not self._regroup:
             if (found.made or self._strikes) and self._known:
                 self.state_lost()
-            self._strikes, self._known = 0, True
+            self._strikes = 0
+            if len(ask.commands) == 1 and len(found.items) < ask.number:
+                self._known = True  # every stream was reached, and what was missing made
         self._keep(found.items, taken)
 
     def _keep(self, items: list[Claimed], taken: Taken) -> None:
