@@ -77,11 +77,10 @@ class Read:
 
 
 @dataclass(slots=True)
-class _Told(Settlement):
-    """A settlement after which somebody is told: the address of a reply, subscribers, or both."""
+class _Addressed(Settlement):
+    """A settlement whose reply goes to an address that the task has named."""
 
-    reply_to: str | None = None
-    then: Command | None = None
+    reply_to: str = ""
 
 
 class Ending:
@@ -111,7 +110,7 @@ class Ending:
             if item.then is None:
                 return Settlement(claimed, item.id, _OK)
             self._tells = True
-            return _Told(claimed, item.id, _OK, then=item.then)
+            return Settlement(claimed, item.id, _OK, then=item.then)
         if item.told:
             return self.cancelled(self._read(item))
         job, before = item.job, forked.generation
@@ -196,11 +195,10 @@ class Ending:
             reply = outcome.reply if isinstance(outcome, Ended | DeadLetter) else b""
             if waiting:
                 told[one.id.encode() if isinstance(one.id, str) else one.id] = reply
-            if isinstance(one, _Told):
-                if one.reply_to is not None:
-                    deliveries.append((one.reply_to, reply))
-                if one.then is not None:
-                    commands.append(one.then)
+            if isinstance(one, _Addressed):
+                deliveries.append((one.reply_to, reply))
+            if one.then is not None:
+                commands.append(one.then)
         for whose, addresses in waiting:
             known = told.get(whose)
             if known:
@@ -226,8 +224,10 @@ class Ending:
         if fields is None or not (self._announces or reply_to):
             return Settlement(held, read.id, outcome, held.attempt, read.unique)
         self._tells = True
-        announcement = self._announcement(read, fields, *said) if self._announces else None
-        return _Told(held, read.id, outcome, held.attempt, read.unique, reply_to, announcement)
+        then = self._announcement(read, fields, *said) if self._announces else None
+        if reply_to:
+            return _Addressed(held, read.id, outcome, held.attempt, read.unique, then, reply_to)
+        return Settlement(held, read.id, outcome, held.attempt, read.unique, then)
 
     def _announcement(
         self, read: Read, fields: dict[str, Any], status: str, name: str, what: Any, at: str
