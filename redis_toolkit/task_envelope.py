@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import start_of
+from redis_toolkit.envelope_fields import is_address, is_sendable, read_headers
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Headers
-from redis_toolkit.wire import UnreadableEnvelope, Wire, is_address, is_sendable, read_headers
+from redis_toolkit.wire import UnreadableEnvelope, Wire
 
 __all__ = ["Task", "read_task", "task_fields", "task_payload", "write_task"]
 

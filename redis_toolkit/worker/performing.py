@@ -70,6 +70,8 @@ class Performer:
         self._ending = Ending(durable, worker, counters, send_tracebacks=send_tracebacks)
         intake = Intake(durable, clock, counters, holdings, self._ending)
         self.read: Callable[[Claimed], Item | Settlement] = intake.task if durable.is_queue else intake.event
+        for kind, job in durable.jobs.items():  # what is done once is the group's, or the task's
+            job.binding.scope = (kind if durable.is_queue else durable.source.group) or job.binding.name
         self._describe = partial(describe, durable.source, consumer or worker)
 
     def price(self) -> float | None:
@@ -137,6 +139,10 @@ class Performer:
     def timed_out(self, item: Item) -> Settlement:
         """Return the settlement of an item whose thread goes on beyond its timeout."""
         return self._ending.failed(item, _too_late(item), "timeout")
+
+    def failed(self, item: Item, error: BaseException) -> Settlement:
+        """Return the settlement of an item whose handler was ended by something else than itself."""
+        return self._ending.failed(item, error)
 
     def after(
         self, counted: Iterable[Settlement], waiters: Iterable[tuple[bytes, list[str]]]
