@@ -144,7 +144,7 @@ class Wire:
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
         """Return the envelope of a handler's exception, shortened when it would be over the limit."""
         room = max(self.max_payload // 16, 64)  # characters: each of two texts may take 7 bytes for one
-        fields = {"type": utf8(type(error).__name__), "message": text_of(error)[:room]}
+        fields = {"type": type(error).__name__, "message": text_of(error)[:room]}
         if traceback:
             fields["traceback"] = utf8(traceback[-room:])
         native = self._native or _MSGPACK

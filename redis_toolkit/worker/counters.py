@@ -15,10 +15,10 @@ class Counters:
     ``failed`` (handlers that raised), ``expired`` (requests and tasks not begun after their deadline),
     ``undelivered`` (replies the server refused).
 
-    Of durable work besides: ``retried`` (attempts after which there will be another), ``dead`` (dead letters),
-    ``rejected`` (by `Reject`), ``poison`` (delivered too often without an end), ``unknown`` (tasks of an unknown
-    type, put off), ``cancelled``, ``abandoned`` (threads left to themselves after a timeout), ``lost``
-    (entries that others have taken over), ``state_lost`` (groups that had to be made again).
+    Of durable work besides: ``retried`` (attempts after which there will be another), ``dead`` (dead
+    letters), ``rejected`` (by `Reject`), ``poison`` (delivered too often without an end), ``unknown`` (tasks
+    of an unknown type, put off), ``cancelled``, ``abandoned`` (threads left to themselves after a timeout),
+    ``lost`` (entries that others have taken over), ``state_lost`` (groups that had to be made again).
     """
 
     def __init__(self) -> None:

@@ -294,7 +294,7 @@ def _payload(read: Read) -> Any:
 
 
 def _said(error: BaseException) -> str:
-    return f"{utf8(type(error).__name__)}: {text_of(error)}"
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _traceback(error: BaseException) -> str:

@@ -212,4 +212,5 @@ def _calm(task: asyncio.Task[Any]) -> None:
 
 
 def _too_late(item: Item) -> TimeoutError:
-    return TimeoutError(f"an attempt may take {item.job.policy.timeout:g} s, and this one has taken longer")
+    limit = item.job.policy.timeout or 0.0
+    return TimeoutError(f"an attempt may take {limit:g} s, and this one has taken longer")
