@@ -13,7 +13,7 @@ from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import DeadLetter, Ended, Settlement
 from redis_toolkit.codecs import MsgpackCodec
 from redis_toolkit.message import Message
-from tests.worker.work import NOW_MS, Rig, claimed, group, job_of, letter_of, queue, task
+from tests.worker.claims import NOW_MS, Rig, claimed, group, job_of, letter_of, queue, task
 
 KEY, INBOX = "rt:q:{q}:reply:1", "rt:i:{client.1}"
 

@@ -11,7 +11,7 @@ from redis_toolkit._core.flows.work import Ended, Later
 from redis_toolkit.codecs import MsgpackCodec, TextCodec
 from redis_toolkit.message import Headers, Message
 from redis_toolkit.wire import Wire
-from tests.worker.work import (
+from tests.worker.claims import (
     NOW_MS,
     claimed,
     group,

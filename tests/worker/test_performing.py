@@ -23,7 +23,7 @@ from redis_toolkit._core.flows.work import Ended, Later, Settlement
 from redis_toolkit.task_context import CurrentTask
 from redis_toolkit.worker.holdings import Item
 from tests.kit.waiting import eventually
-from tests.worker.work import (
+from tests.worker.claims import (
     Function,
     claimed,
     group,

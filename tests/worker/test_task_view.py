@@ -13,7 +13,7 @@ from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed, Later
 from tests.kit.servers import Server
 from tests.lua.driving import drive
-from tests.worker.work import Rig, job_of, queue, reply_of, task
+from tests.worker.claims import Rig, job_of, queue, reply_of, task
 
 PRIORITIES = ("high", "low")
 
