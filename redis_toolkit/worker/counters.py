@@ -18,7 +18,8 @@ class Counters:
     Of durable work besides: ``retried`` (attempts after which there will be another), ``dead`` (dead
     letters), ``rejected`` (by `Reject`), ``poison`` (delivered too often without an end), ``unknown`` (tasks
     of an unknown type, put off), ``cancelled``, ``abandoned`` (threads left to themselves after a timeout),
-    ``lost`` (entries that others have taken over), ``state_lost`` (groups that had to be made again).
+    ``lost`` (entries whose lease ran out while they ran), ``state_lost`` (groups that the server had lost),
+    ``orphans`` (entries put back after somebody had deleted their consumer).
     """
 
     def __init__(self) -> None:

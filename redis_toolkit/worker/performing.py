@@ -141,7 +141,7 @@ class Performer:
         return self._ending.failed(item, _too_late(item), "timeout")
 
     def failed(self, item: Item, error: BaseException) -> Settlement:
-        """Return the settlement of an item whose handler was ended by something else than itself."""
+        """Return the settlement of an item whose handler was ended from outside."""
         return self._ending.failed(item, error)
 
     def after(
