@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, ConfigurationError, Message, RemoteError, ServerUnreachable
+from redis_toolkit._core.flow import Flow
 from redis_toolkit.binding import Binding
+from redis_toolkit.once import AsyncOnce, Thing
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
@@ -49,6 +51,8 @@ def test_the_second_delivery_is_told_that_it_is_done(server: Server, app: App) -
             assert first is expected
             assert keys(server) == (set() if expected else {KEY})  # noted at the end, never before
     assert keys(server) == {KEY}
+    with message_of(app).once("charge-1", ttl=6000):
+        """The note of the first stays as it is."""
     assert 50_000 < server.execute("PTTL", KEY) <= 60_000
 
 
@@ -132,6 +136,34 @@ def test_what_was_done_is_noted_though_the_coroutine_is_cancelled(server: Server
 
     asyncio.run(story())
     assert keys(server) == {KEY}
+
+
+def test_a_note_that_takes_long_is_not_given_up_by_cancelling() -> None:
+    async def story() -> None:
+        noting, go_on, noted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def run(flow: Flow[Any]) -> Any:
+            command = next(flow).commands[0]  # type: ignore[union-attr]
+            if isinstance(command, tuple) and command[0] == "SET":
+                noting.set()
+                await go_on.wait()
+                noted.set()
+            return False
+
+        async def handle() -> None:
+            async with AsyncOnce(Thing("orders", "bill", "charge-1", 60), run):
+                """Done."""
+
+        task = asyncio.create_task(handle())
+        await noting.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert noted.is_set()
+
+    asyncio.run(story())
 
 
 def test_a_note_that_the_server_does_not_take_is_said_and_nothing_is_done_twice_for_it(

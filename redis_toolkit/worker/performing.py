@@ -179,7 +179,7 @@ class Performer:
                 raise error
         elif late is not None and late.expired() and isinstance(error, TimeoutError):
             why = _too_late(item)
-            why.__cause__ = error
+            why.__cause__ = error.__cause__ or error
             return self._ending.failed(item, why, "timeout")
         return self._ending.failed(item, error)
 

@@ -330,7 +330,7 @@ def _circular() -> list[Any]:
 
 
 class _Hostile:
-    def model_dump(self) -> Any:
+    def model_dump(self, **_: Any) -> Any:
         raise SystemExit(3)
 
 
@@ -611,6 +611,22 @@ def test_a_handler_that_comes_back_in_a_fork_ends_there(style: Style) -> None:
     if threading.active_count() > 1:
         eventually(lambda: threading.active_count() == 1)
     assert reply_of(queue(job_of(style(forks), "add")).run(claimed(task(1))))["data"] == "parent 0"
+
+
+@STYLES
+def test_so_does_a_result_that_forks_while_it_is_written(style: Style) -> None:
+    class Forks:
+        def model_dump(self, **_: Any) -> Any:
+            child = os.fork()
+            if child == 0:
+                raise SystemExit(5)
+            _, status = os.waitpid(child, 0)
+            return f"parent {os.waitstatus_to_exitcode(status)}"
+
+    assert (
+        reply_of(queue(job_of(style(lambda data: Forks()), "add")).run(claimed(task(1))))["data"]
+        == "parent 5"
+    )
 
 
 def test_mismatch_inside_the_handler_counts_as_one() -> None:
