@@ -7,8 +7,6 @@ import gc
 import inspect
 import json
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -22,7 +20,6 @@ from redis_toolkit import Backoff, ConfigurationError, Message, PayloadMismatch,
 from redis_toolkit._core.flows.work import Ended, Later, Settlement
 from redis_toolkit.task_context import CurrentTask
 from redis_toolkit.worker.holdings import Item
-from tests.kit.waiting import eventually
 from tests.worker.claims import (
     Function,
     claimed,
@@ -595,38 +592,6 @@ def test_what_ran_is_not_kept_alive_by_a_circle() -> None:
         assert [one for one in gc.get_objects() if type(one) is Item and one.claimed is entry] == []
     finally:
         gc.enable()
-
-
-@STYLES
-def test_a_handler_that_comes_back_in_a_fork_ends_there(style: Style) -> None:
-    """A copy of this process must not go on: it would settle what its parent settles."""
-
-    def forks(data: Any) -> str:
-        child = os.fork()
-        if child == 0:
-            return "child"
-        _, status = os.waitpid(child, 0)
-        return f"parent {os.waitstatus_to_exitcode(status)}"
-
-    if threading.active_count() > 1:
-        eventually(lambda: threading.active_count() == 1)
-    assert reply_of(queue(job_of(style(forks), "add")).run(claimed(task(1))))["data"] == "parent 0"
-
-
-@STYLES
-def test_so_does_a_result_that_forks_while_it_is_written(style: Style) -> None:
-    class Forks:
-        def model_dump(self, **_: Any) -> Any:
-            child = os.fork()
-            if child == 0:
-                raise SystemExit(5)
-            _, status = os.waitpid(child, 0)
-            return f"parent {os.waitstatus_to_exitcode(status)}"
-
-    assert (
-        reply_of(queue(job_of(style(lambda data: Forks()), "add")).run(claimed(task(1))))["data"]
-        == "parent 5"
-    )
 
 
 def test_mismatch_inside_the_handler_counts_as_one() -> None:
