@@ -21,7 +21,7 @@ __all__ = ["Cancellations", "Lookout", "Orders", "Promotion"]
 
 GAP = 0.005
 """Seconds between two promotions, so that many due times cost no more than a few round trips."""
-LOOK = 15.0
+LOOK = 30.0
 """Seconds after which it is asked what is due, should nobody have said so."""
 REFRESH = 0.5
 """Seconds between two looks at what was cancelled, while anything is."""

@@ -24,7 +24,7 @@ TRIM = 5.0
 """Seconds between two trims of a log in which something has ended."""
 CLEAN = 60.0
 """Seconds between two looks for dead consumers, about; twice as many after each that finds none."""
-LONGEST = 4
+LONGEST = 5
 """How many times as many at most."""
 
 

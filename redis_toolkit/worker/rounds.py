@@ -91,7 +91,7 @@ class Rounds:
         self._hurry = False
         self._found = False  # others have left something
         self._last = durable.after  # the last id that was seen of the log
-        self._known = 0  # of how many streams the groups were there, in their order
+        self._known = False  # all its groups were there
         self._regroup = False
         self._strikes = 0
 
@@ -103,7 +103,7 @@ class Rounds:
         if self._log is None:
             return False
         [[made, at]] = yield Call((self._group_call(seen=False),), repeatable=True)
-        self._last, self._known = at.decode("ascii"), len(self._source.streams)
+        self._last, self._known = at.decode("ascii"), True
         return bool(made)
 
     # -- asking -----------------------------------------------------------------------------------
@@ -298,11 +298,11 @@ class Rounds:
         if found.error:
             self._refuse(as_reply(found.error), ask.commands[0], taken)
         elif taken.refused is None and not self._regroup:
-            streams = len(self._source.streams)
-            if found.made > streams - self._known or (self._strikes and self._known):
+            if (found.made or self._strikes) and self._known:
                 self.state_lost()
-            full = len(found.items) >= ask.number  # it has not come to the streams behind
-            self._strikes, self._known = 0, max(self._known, found.items[-1].stream + 1 if full else streams)
+            self._strikes = 0
+            if len(ask.commands) == 1 and len(found.items) < ask.number:
+                self._known = True  # every stream was reached, and what was missing made
         self._keep(found.items, taken)
 
     def _keep(self, items: list[Claimed], taken: Taken) -> None:

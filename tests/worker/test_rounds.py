@@ -401,6 +401,19 @@ def test_a_queue_that_was_lost_is_made_again_and_said_to_be(server: Server) -> N
         assert me.lost == 1
 
 
+def test_a_stream_that_is_reached_later_was_not_lost(server: Server) -> None:
+    submit(server, *"1234", priority="high")
+    with Turns(server) as me:
+        assert len(me.turn(free=2).claimed) == 2
+        assert server.execute("EXISTS", LOW) == 0
+        assert len(me.turn(free=3).claimed) == 2
+        assert server.execute("EXISTS", LOW) == 1
+        assert me.lost == 0
+        server.execute("XGROUP", "DESTROY", LOW, SOURCE.group)
+        me.turn()
+        assert me.lost == 1
+
+
 def test_a_group_that_was_destroyed_goes_on_at_the_last_id_seen(server: Server) -> None:
     with in_group(server) as me:
         publish(server, *"abc")
@@ -511,14 +524,3 @@ def test_a_group_that_does_not_stay_is_refused_in_the_end(server: Server) -> Non
             taken = me.rounds.take(packet, [made, gone])
         assert taken.refused is not None
         assert taken.pause == 1.0
-
-
-def test_groups_that_are_made_as_claims_come_to_their_streams_were_not_lost(server: Server) -> None:
-    submit(server, *"123", priority="high")
-    with Turns(server) as me:
-        for _ in range(4):
-            me.turn(free=1)
-        assert me.lost == 0
-        server.execute("FLUSHALL")
-        me.turn(free=1)
-        assert me.lost == 1
