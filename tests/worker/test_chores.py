@@ -178,7 +178,10 @@ def test_cancelled_ids_are_known_until_they_have_ended(bus: Server, driver: Link
     cancellations = Cancellations(me)
     assert cancellations.run(driver) is None
     bus.execute("ZADD", SOURCE.cancelled, 1, "2", 1, "other")
-    cancellations.noticed()
+    cancellations.noticed(["2"])
+    assert (one.cancelled, two.cancelled, me.holdings.is_cancelled("other")) == (False, True, False)
+    assert 0 < left(cancellations) <= 0.5
+    cancellations.noticed(["2", *map(str, range(1000, 1099))])  # as many as a claim tells
     assert left(cancellations) <= 0
     assert cancellations.run(driver) == 0.5
     assert (one.cancelled, two.cancelled, me.holdings.is_cancelled("other")) == (False, True, True)
