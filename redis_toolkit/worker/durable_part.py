@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -117,6 +118,10 @@ class DurablePart:
         """Return whether this thread or task runs one of the jobs."""
         engines: list[WorkThreads | WorkLoop] = [*self._crews, *self._loops]
         return any(engine.runs(runner) for engine in engines)
+
+    def runs_beside_loop(self, runner: object) -> bool:
+        """Return whether this is a thread whose end an engine on the loop waits for."""
+        return isinstance(runner, threading.Thread) and any(engine.runs(runner) for engine in self._loops)
 
     def drain(self) -> None:
         """Claim no more."""

@@ -174,7 +174,7 @@ class Node:
     def stop(self, grace: float, caller: asyncio.Task[Any] | None = None) -> bool:
         """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended.
 
-        The handler that asks is not waited for. If it is ``async def``, the rest is done in another thread
+        The handler that asks is not waited for. If the loop runs it, the rest is done in another thread
         when it has ended: its reply leaves, connections are closed, a loop of its own ends.
 
         Args:
@@ -188,12 +188,11 @@ class Node:
         except BaseException:
             self._closed.set()
             raise
+        runner = handling.current()
         askers = {
-            task
-            for task in (handling.current(), caller)
-            if isinstance(task, asyncio.Task) and self._has_on_loop(task)
+            task for task in (runner, caller) if isinstance(task, asyncio.Task) and self._has_on_loop(task)
         }
-        if askers:
+        if askers or self._durable.runs_beside_loop(runner):
             threading.Thread(target=self._close, args=(deadline, askers), name="rt-stop", daemon=True).start()
         else:
             self._close(deadline)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from redis_toolkit._core.async_link import AsyncLink
