@@ -60,6 +60,12 @@ class Caller:
         """Cancel a task; returns what came of that."""
         return self._driver.run(tasks.cancel(QUEUE, id, b"{}", 60_000)).state
 
+    def pause(self) -> None:
+        self._driver.run(leases.pause(SOURCE))
+
+    def resume(self) -> None:
+        self._driver.run(leases.resume(SOURCE))
+
     def stats(self) -> Stats:
         return self._driver.run(tasks.stats(SOURCE, PRIORITIES))
 
