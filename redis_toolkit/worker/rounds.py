@@ -58,7 +58,7 @@ class Rounds:
 
     Attributes:
         due: called with the server's ms now, and the ms when something of the source is due, or None.
-        cancelled: called when the server has cancelled ids of which this process may not have heard.
+        cancelled: called with ids that were cancelled, before what was claimed with that answer is returned.
         state_lost: called when groups that were there had to be made again: the server has lost something.
         awake: set by the engine; called from any thread when there is no reason to wait out a pause any more.
         where: the server's URL without its password, for messages.
@@ -69,7 +69,7 @@ class Rounds:
         self, durable: Durable, consumer: str, lease: float, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.due: Callable[[int, int | None], None] = _nothing_is_due
-        self.cancelled: Callable[[], None] = lambda: None
+        self.cancelled: Callable[[list[str]], None] = _nothing_is_cancelled
         self.state_lost: Callable[[], None] = lambda: None
         self.awake: Callable[[], None] = lambda: None
         self.where = "the server"
@@ -291,7 +291,7 @@ class Rounds:
         if found.now:
             self.due(found.now, found.due)
         if found.cancelled:
-            self.cancelled()
+            self.cancelled(found.cancelled)
         if found.paused:
             self._pause(found.items, taken)
             return
@@ -382,6 +382,10 @@ class Rounds:
         """The connection was lost, or an answer was slow: leave others' work alone for 7.5 s."""
         self._trusted_at = self._now() + self._distrust
         self._found = False
+
+
+def _nothing_is_cancelled(_ids: list[str]) -> None:
+    """Stand in for who wants to know."""
 
 
 def _nothing_is_due(_now_ms: int, _due_ms: int | None) -> None:

@@ -121,12 +121,12 @@ def test_claims_tell_what_is_due_and_that_something_was_cancelled(server: Server
         me.turn()
         [(now, due)] = me.due
         assert due is None
-        assert me.cancelled == 0
+        assert me.cancelled == []
         server.execute("ZADD", DELAYED, now + 5000, "x")
         server.execute("ZADD", SOURCE.cancelled, now + 5000, "y")
         me.turn()
         assert me.due[1][1] == now + 5000
-        assert me.cancelled == 1
+        assert me.cancelled == ["y"]
 
 
 # -- settling -------------------------------------------------------------------------------------
