@@ -69,7 +69,7 @@ async def wait(data):
 async def main():
     async with app:
         print("ready", flush=True)
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()  # until the test ends it
 
 asyncio.run(main())
 """
