@@ -15,7 +15,7 @@ from tests.core.awaiting import becomes, kill_connection, named
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, cut, holds, making
+from tests.worker.gates import Gate, Make, cut, engine_of, gated, holds, making, on_loop
 from tests.worker.programs import Programs, nothing_is_left, registered
 
 DEADLINE = 30.0
@@ -252,23 +252,25 @@ def test_what_is_lost_while_all_places_are_taken_is_noticed(
 
 
 def test_slow_handlers_in_all_places_are_no_lost_connection(
-    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.loop.MARGIN", 0.05)
-    app = make(coroutines=1, block=0.05)
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        await asyncio.sleep(0.2 if number == 1 else 0)  # longer than a claim may take
-        return number
-
-    app.start()
+    app = gated(make, gate, coroutines=1)
     asked = pool.submit(client.request, "slow", 1, timeout=120)
     holds(gate, 1)
+    engine = engine_of(app)
+    links = [kept._link for kept in (engine._claim_link, engine._reply_link)]
+
+    def much_later() -> None:
+        for link in links:
+            assert not link._receivers
+            link._owing_since -= 1000
+        engine._watch()
+
+    on_loop(app, much_later)
     gate.opened.set()
     assert asked.result(DEADLINE) == 1
     assert client.request("slow", 2, timeout=60) == 2
+    assert [kept._link for kept in (engine._claim_link, engine._reply_link)] == links
 
 
 def test_a_reply_that_the_server_refuses_is_counted(make: Make, client: App, bus: Server) -> None:
