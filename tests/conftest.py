@@ -1,5 +1,5 @@
-"""Servers for the tests: one of each kind for all, flushed before each test, and one of its own for a
-test that kills it."""
+"""Servers for the tests: one of each kind for all, flushed before each test; one of the default kind, for
+tests of what servers do not differ in; and one of its own for a test that kills it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from redis_toolkit import App
 from redis_toolkit.settings import Settings
 from tests.kit.servers import Server, available_kinds
 
@@ -40,6 +41,27 @@ def server(shared_server: Server) -> Server:
     shared_server.execute("FLUSHALL")
     shared_server.execute("SCRIPT", "FLUSH")
     return shared_server
+
+
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(directory=tmp_path_factory.mktemp("bus")) as server:
+        yield server
+
+
+@pytest.fixture
+def bus(one_server: Server) -> Server:
+    """An empty server of the default kind."""
+    one_server.execute("FLUSHALL")
+    return one_server
+
+
+@pytest.fixture
+def client(bus: Server) -> Iterator[App]:
+    """An app that only talks."""
+    app = App(bus.url)
+    yield app
+    app.stop()
 
 
 @pytest.fixture

@@ -111,14 +111,14 @@ EXIT_CODES = {"the end": 0, "raise": 1, "sys.exit": 3}
 
 
 @pytest.fixture
-def news(caller: App) -> Iterator[None]:
+def news(client: App) -> Iterator[None]:
     """Messages as fast as one thread can publish them, to whoever hears "news"."""
     over = threading.Event()
 
     def publish() -> None:
         while not over.is_set():
             try:
-                caller.publish_many("news", range(100))
+                client.publish_many("news", range(100))
             except RedisToolkitError:
                 return
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,28 +13,9 @@ from redis_toolkit import App, ConfigurationError, RemoteError, keys
 from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, holds
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- how many at once --------------------------------------------------------------------------------

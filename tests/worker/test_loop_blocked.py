@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,28 +14,9 @@ from tests.core.awaiting import becomes, wait_readable
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, making, on_loop
+from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, on_loop
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(30) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- a loop that stood still ---------------------------------------------------------------------------

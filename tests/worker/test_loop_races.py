@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,28 +14,9 @@ from tests.core.awaiting import becomes, wait_readable
 from tests.kit.ports import HOST
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, gated, holds, making, on_loop
+from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, gated, holds, on_loop
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(30) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- stops and lost connections ---------------------------------------------------------------------------

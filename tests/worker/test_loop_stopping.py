@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,29 +14,10 @@ from tests.core.awaiting import becomes, kill_connection, named
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, cut, engine_of, gated, holds, making, on_loop
+from tests.worker.gates import Gate, Make, cut, engine_of, gated, holds, on_loop
 from tests.worker.programs import Programs, nothing_is_left, registered
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- stopping ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,32 +16,9 @@ from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.fakes import no_threads_left
+from tests.worker.gates import Make
 
 DEADLINE = 30.0
-Make = Callable[..., App]
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    """Make apps whose claims block for longer than any test waits: what goes on does not wait for that."""
-    made: list[App] = []
-
-    def new(**options: Any) -> App:
-        app = App(options.pop("url", bus.url), **{"block": 300, "grace": 60, **options})
-        made.append(app)
-        return app
-
-    with no_threads_left("rt-"):
-        yield new
-        for app in made:
-            app.stop()
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
 
 
 class Gate:
