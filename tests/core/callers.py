@@ -17,6 +17,11 @@ from tests.kit.waiting import eventually
 LATE = 5.0  # seconds over a deadline that a busy machine may need
 
 
+def echo(data: Any) -> Any:
+    """The simplest handler."""
+    return data
+
+
 @contextmanager
 def serving(url: str, **handlers: Callable[..., Any]) -> Iterator[App]:
     """Serve requests in threads of this process."""

@@ -15,16 +15,12 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit.errors import EncodeError, NoResponders, PayloadTooLarge, RemoteError, RequestTimeout
 from tests.core.awaiting import awaiting, becomes, connections, hub_of, named, nothing_waits
-from tests.core.callers import listens, serving
+from tests.core.callers import echo, listens, serving
 from tests.kit.servers import Server
 from tests.kit.threads import in_threads
 from tests.kit.waiting import eventually
 
 MANY = 10_000
-
-
-def echo(data: Any) -> Any:
-    return data
 
 
 class TestManyAtOnce:
