@@ -68,7 +68,20 @@ def cut(bus: Server, link: Any) -> None:
     assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)
 
 
+def echoing(make: Make, **options: Any) -> App:
+    """Return a started app whose coroutine "echo" answers at once."""
+    app = make(**options)
+
+    @app.on("echo")
+    async def echo(data: int) -> int:
+        return data
+
+    app.start()
+    return app
+
+
 def gated(make: Make, gate: Gate, **options: Any) -> App:
+    """Return a started app whose coroutine "slow" answers when the gate is open."""
     app = make(**options)
 
     @app.on("slow")
