@@ -90,8 +90,8 @@ class SyncDriver:
             try:
                 return once()
             except Failed as failure:
-                passing = failure.fate is Fate.NOT_EXECUTED or (repeatable and failure.fate is Fate.UNKNOWN)
-                if not passing or not self._connections.reached or time.monotonic() >= deadline:
+                hopeless = not failure.passes(repeatable=repeatable) or not self._connections.reached
+                if hopeless or time.monotonic() >= deadline:
                     raise
             return retrying(deadline, repeatable=repeatable)(once)
         except Failed as failure:
