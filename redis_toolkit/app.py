@@ -25,7 +25,7 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
-from redis_toolkit.settings import Options, Settings, default_url
+from redis_toolkit.settings import Options, Settings, check_whole, default_url
 from redis_toolkit.talking import Talking
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
@@ -134,9 +134,9 @@ class App(Talking):
         """
         if channels and callable(channels[0]):
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
-        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
-            raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
-        wire = self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+        if concurrency is not None:
+            check_whole("concurrency", concurrency)
+        wire = self._calls.wire_of(codec)
 
         def register(function: F) -> F:
             if self._started and self._service.started:

@@ -15,7 +15,7 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
-from redis_toolkit.settings import MAX_SECONDS
+from redis_toolkit.settings import MAX_SECONDS, check_whole
 from redis_toolkit.wire import Wire
 
 __all__ = ["UNSET", "Calls", "milliseconds"]
@@ -38,13 +38,13 @@ class Calls:
 
     def publish(self, channel: str, data: Any, headers: Headers, codec: str | Codec | None) -> Flow[int]:
         """Return the flow of `App.publish`."""
-        return events.publish(checked_channel(channel), self._wire_of(codec).live(data, headers))
+        return events.publish(checked_channel(channel), self.wire_of(codec).live(data, headers))
 
     def publish_many(
         self, channel: str, payloads: Iterable[Any], headers: Headers, codec: str | Codec | None
     ) -> Flow[list[int]]:
         """Return the flow of `App.publish_many`."""
-        wire = self._wire_of(codec)
+        wire = self.wire_of(codec)
         bodies = [wire.live(data, headers) for data in _listed(payloads)]
         return events.publish_many(checked_channel(channel), bodies)
 
@@ -62,8 +62,7 @@ class Calls:
         """Return the flow of `App.request`."""
         if fields and data is not UNSET:
             raise ConfigurationError("request() takes one payload or keyword fields, not both")
-        if type(retries) is not int or retries < 0:
-            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
+        check_whole("retries", retries, least=0)
         call = requests.OutgoingRequest(
             checked_channel(channel),
             new_id(),
@@ -71,7 +70,7 @@ class Calls:
             headers,
             spread=bool(fields),
         )
-        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
+        wire, timeout_ms = self.wire_of(codec), milliseconds(timeout)
         return requests.request(call, wire, rank, timeout_ms=timeout_ms, retries=retries)
 
     def request_many(
@@ -86,18 +85,18 @@ class Calls:
         return_exceptions: bool,
     ) -> Flow[list[Any]]:
         """Return the flow of `App.request_many`."""
-        if type(window) is not int or window < 1:
-            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
+        check_whole("window", window)
         channel, together = checked_channel(channel), new_id()
         calls = [
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
             for number, data in enumerate(_listed(payloads))
         ]
-        wire, timeout_ms = self._wire_of(codec), milliseconds(timeout)
+        wire, timeout_ms = self.wire_of(codec), milliseconds(timeout)
         flow = requests.request_many(calls, wire, rank, timeout_ms=timeout_ms, window=window)
         return flow if return_exceptions else _raising(flow)
 
-    def _wire_of(self, codec: str | Codec | None) -> Wire:
+    def wire_of(self, codec: str | Codec | None) -> Wire:
+        """Return what writes and reads with a codec, or with the app's for None."""
         return self._wire if codec is None else Wire(resolve_codec(codec), self._wire.max_payload)
 
 
