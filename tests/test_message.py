@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 
 import pytest
 
@@ -38,12 +37,3 @@ def test_a_gap_cannot_be_changed() -> None:
     assert gap.dropped is None
     with pytest.raises(dataclasses.FrozenInstanceError):
         gap.reason = "other"  # type: ignore[misc]
-
-
-def test_they_can_go_to_a_process_pool() -> None:
-    for value in (
-        Message("a", {"b": 1}, Headers(x="y"), "7", "a*", 2),
-        Gap(("a",), 1.0, 2.0, "x", 3),
-        Headers(a="b"),
-    ):
-        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own bytes
