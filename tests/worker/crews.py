@@ -37,7 +37,7 @@ SOURCE = tasks.queue_source("jobs", PRIORITIES)
 Handler = Callable[..., Any]
 
 
-class Gate:
+class ThreadGate:
     """Handlers wait here until it is opened; it says when one has come."""
 
     def __init__(self) -> None:
@@ -169,11 +169,11 @@ def _asking(*commands: Command) -> Flow[list[Any]]:
     return replies
 
 
-Make = Callable[..., Crewed]
+MakeCrew = Callable[..., Crewed]
 
 
 @contextmanager
-def crewing(server: Server) -> Iterator[Make]:
+def crewing(server: Server) -> Iterator[MakeCrew]:
     """Make crews whose claims block for longer than any test waits: what goes on does not wait for that."""
     made: list[Crewed] = []
 

@@ -18,7 +18,7 @@ from tests.kit.processes import Process
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, holds
 from tests.worker.work import SOURCE, Caller, serve_queue
 
 
@@ -26,12 +26,6 @@ from tests.worker.work import SOURCE, Caller, serve_queue
 def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redis_toolkit.worker.rounds.RECOVERY", 0.1)
     monkeypatch.setattr("redis_toolkit.worker.rounds.DISTRUST", 0.3)
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
 
 
 @pytest.fixture

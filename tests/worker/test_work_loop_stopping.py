@@ -15,14 +15,8 @@ from tests.kit.processes import Process
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, holds
 from tests.worker.work import Caller, serve_queue
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
 
 
 @pytest.fixture
