@@ -24,20 +24,19 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 from redis_toolkit._core.connection import Connections, Link
-from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, pause, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker import handling
 from redis_toolkit.worker.answering import QUICK
 from redis_toolkit.worker.aside import Aside
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.member import C, Member, R
 from redis_toolkit.worker.trouble import Trouble
 
-__all__ = ["BATCH_SECONDS", "READ_TIMEOUT", "Crew", "Member"]
+__all__ = ["BATCH_SECONDS", "READ_TIMEOUT", "Crew"]
 
 logger = logging.getLogger("redis_toolkit")
 BATCH_SECONDS = 0.010
@@ -48,40 +47,6 @@ RETRY_SECONDS = 0.2
 """Seconds until what is ready is sent again after a lost connection."""
 LOOKS = 20
 """Looks at leaders that do nothing, after which the deputy sleeps until it is woken."""
-
-C = TypeVar("C")
-"""What is claimed."""
-R = TypeVar("R")
-"""What came of it, to be sent."""
-
-
-@dataclass(eq=False, slots=True)
-class Member(Generic[C, R]):
-    """One thread: its connection, what it has claimed, and what it has not sent.
-
-    Attributes:
-        ready: what came of it, to be sent with the next packet.
-        after: what follows from that, to be sent after it.
-        sent: what was sent on its connection and not been answered yet.
-        repeats: whether some of what is ready was sent before, on a connection that was lost.
-        doing: what its handler is running on, where that matters.
-        busy_since: since when it does quick work as the leader.
-        failures: connections lost in a row.
-        abandoned: whether its handler runs for too long: it is no member any more.
-    """
-
-    thread: threading.Thread | None = None
-    link: Link | None = None
-    link_id: int | None = None
-    batch: deque[C] = field(default_factory=deque)
-    ready: list[R] = field(default_factory=list)
-    after: list[Command] = field(default_factory=list)
-    sent: list[Command] = field(default_factory=list)
-    repeats: bool = False
-    doing: C | None = None
-    busy_since: float | None = None
-    failures: int = 0
-    abandoned: bool = False
 
 
 class Crew(ABC, Generic[C, R]):
@@ -155,6 +120,9 @@ class Crew(ABC, Generic[C, R]):
     def _undelivered(self, ready: list[R]) -> None:
         """Note what cannot be sent while stopping."""
 
+    def _stranded(self) -> None:
+        """Nobody is free to take the orphans; called again and again while that lasts."""
+
     def _look(self) -> None:
         """Look for handlers that run for too long, and set when to look again."""
         self._look_at = math.inf
@@ -210,12 +178,12 @@ class Crew(ABC, Generic[C, R]):
 
     # -- one thread -------------------------------------------------------------------------------
 
-    def _hire(self) -> None:
-        """Start another thread if there is a place for it."""
+    def _hire(self) -> bool:
+        """Start another thread if there is a place for it; returns whether there was."""
         me: Member[C, R] = Member()
         with self._lock:
             if self._hired >= self._places:
-                return
+                return False
             self._hired += 1
             name = f"{self._name}-{self._hired}"
             me.thread = threading.Thread(target=self._work, args=(me,), name=name, daemon=True)
@@ -225,6 +193,8 @@ class Crew(ABC, Generic[C, R]):
         except RuntimeError as error:  # no more threads, or the interpreter ends: those that are there go on
             self._dismiss(me)
             logger.warning("%s goes on with %d threads: %s", self._name, self._hired, error)
+            return False
+        return True
 
     def _abandon(self, one: Member[C, R]) -> None:
         """Count a thread out whose handler runs for too long; under the lock."""
@@ -285,14 +255,15 @@ class Crew(ABC, Generic[C, R]):
         self._follow()
 
     def _follow(self) -> None:
-        """Have a follower take the lead: one that waits, else a new one."""
+        """Have a follower take the lead: one that waits, else a new one; else all places are taken."""
         with self._lock:
             if self._leader is not None or (self._stopping.is_set() and not self._orphans):
                 return
             if self._waiting:
                 self._turn.notify()
                 return
-        self._hire()
+        if not self._hire():
+            self._stranded()
 
     def _fill(self, me: Member[C, R]) -> None:
         """Fill the batch: from orphans, or from the server."""
@@ -398,9 +369,11 @@ class Crew(ABC, Generic[C, R]):
             if self._leader is not leader or leader.busy_since is None:
                 return
             self._leader = None
+            rest: list[C] = []
             with suppress(IndexError):  # the leader may take the last one meanwhile
                 while True:
-                    self._orphans.append(leader.batch.popleft())
+                    rest.append(leader.batch.popleft())
+            self._orphans.extendleft(reversed(rest))
             ready, leader.ready = leader.ready, []
         self._follow()
         if ready:

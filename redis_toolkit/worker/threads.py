@@ -21,7 +21,8 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew, Member
+from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew
+from redis_toolkit.worker.member import Member
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["RequestThreads"]

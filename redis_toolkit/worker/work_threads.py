@@ -10,6 +10,8 @@ Rules:
 - Who waits for the end of a task is told as soon as that has counted: before anything that may take long.
 - A handler that runs beyond its timeout keeps its thread, which is abandoned: another takes its place, and
   how it ends counts no more.
+- What was claimed as quick work and turns out not to be, with no thread free for it, is soon given back:
+  others may run it. A group with one place keeps it, as it keeps the order.
 - When it stops, what was not begun is given back at once, and what still runs when the time is up then.
 """
 
@@ -31,8 +33,9 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import QUICK
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew, Member
+from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew
 from redis_toolkit.worker.holdings import Item
+from redis_toolkit.worker.member import Member
 from redis_toolkit.worker.rounds import Packet, Taken
 from redis_toolkit.worker.trouble import Trouble
 
@@ -41,12 +44,12 @@ __all__ = ["WorkThreads"]
 logger = logging.getLogger("redis_toolkit")
 BATCH = 200
 """Items that one claim brings at most."""
+STRANDED_SECONDS = 0.05
+"""Seconds for which what was claimed may wait for a thread when all are busy."""
 UNSETTLED_SECONDS = 1.0
 """Seconds until what the server did not settle is sent again."""
 TWICE = frozenset({"RPUSH", "PEXPIRE"})
 """What may be said twice: who waits takes the first."""
-SLOW_SECONDS = 1.0
-"""Seconds after which an answer shows that the server, or the way to it, stood still."""
 
 WorkThread = Member[Item, Settlement]
 
@@ -73,7 +76,9 @@ class WorkThreads(Crew[Item, Settlement]):
         self._holdings = consumer.holdings
         self._unsettled: list[Settlement] = []
         self._unsettled_at = 0.0
+        self._stranded_at: float | None = None
         self._settling = Trouble(f"work of {where} cannot be settled", f"work of {where} is settled again")
+        self._is_queue = consumer.durable.is_queue
         timeouts = [job.policy.timeout for job in consumer.durable.jobs.values()]
         self._timeout = min((timeout for timeout in timeouts if timeout is not None), default=None)
         self._awake = threading.Event()
@@ -123,6 +128,12 @@ class WorkThreads(Crew[Item, Settlement]):
     def _unblock(self) -> None:
         super()._unblock()
         self._give_back_orphans()
+
+    def _stranded(self) -> None:
+        """Have the deputy give back what nobody here gets to; not where that would change the order."""
+        if self._orphans and self._stranded_at is None and (self._places > 1 or self._is_queue):
+            self._stranded_at = time.monotonic() + STRANDED_SECONDS
+            self._look_by(self._stranded_at)
 
     def _give_back_orphans(self) -> None:
         with self._lock:
@@ -217,7 +228,8 @@ class WorkThreads(Crew[Item, Settlement]):
     def _say_again(self, me: WorkThread) -> None:
         """Say again what was not answered on a lost connection; subscribers are not told twice."""
         again = [command for command in me.sent if command[0] in TWICE]
-        self._counters.add("undelivered", len(me.sent) - len(again))
+        if len(again) < len(me.sent):
+            self._counters.add("undelivered", len(me.sent) - len(again))
         me.after[:0] = again
         me.sent.clear()
 
@@ -258,11 +270,10 @@ class WorkThreads(Crew[Item, Settlement]):
         return taken
 
     def _exchange(self, me: WorkThread, link: Link, packet: Packet, replies: list[Any]) -> None:
-        began = time.monotonic()
         link.send([*me.after, *map(by_sha, packet.commands)])
         me.sent += me.after
         me.after = []
-        deadline = began + READ_TIMEOUT
+        deadline = time.monotonic() + READ_TIMEOUT
         for command in me.sent:
             reply = link.read_by(deadline)
             if isinstance(reply, Exception):
@@ -278,8 +289,6 @@ class WorkThreads(Crew[Item, Settlement]):
             deadline = time.monotonic() + READ_TIMEOUT
             for place in missing:
                 replies[place] = link.read_by(deadline)
-        if not packet.block and time.monotonic() - began > SLOW_SECONDS:
-            self._rounds.distrust()
 
     def _settled(self, me: WorkThread, taken: Taken) -> None:
         """Hold no more what has ended; keep what the server did not settle."""
@@ -289,7 +298,7 @@ class WorkThreads(Crew[Item, Settlement]):
         if taken.lost:
             held = [one.held for one in taken.lost]
             lost = self._holdings.lose(held)
-            if not me.repeats:  # else it may have been settled before
+            if lost and not me.repeats:  # else it may have been settled before
                 self._counters.add("lost", len(lost))
             self._holdings.remove(held)
         me.repeats = bool(taken.unanswered)
@@ -358,6 +367,11 @@ class WorkThreads(Crew[Item, Settlement]):
             if self._unsettled and self._unsettled_at > now:
                 self._look_at = min(self._look_at, self._unsettled_at)
             unsettled = self._take_unsettled() if self._unsettled_at <= now else []
+            stranded = self._stranded_at is not None and self._stranded_at <= now
+            if stranded or not self._orphans:
+                self._stranded_at = None
+            if self._stranded_at is not None:
+                self._look_at = min(self._look_at, self._stranded_at)
         for item in late:
             self._counters.add("abandoned")
             logger.error(
@@ -367,6 +381,8 @@ class WorkThreads(Crew[Item, Settlement]):
                 item.job.policy.timeout,
                 self.abandoned,
             )
+        if stranded and self._leader is None:
+            self._give_back_orphans()
         if late:
             self._send_aside([self._performer.timed_out(item) for item in late])
             self._follow()

@@ -9,6 +9,7 @@ import pytest
 
 from redis_toolkit import App
 from tests.kit.servers import Server
+from tests.worker.crews import Gate, Make, Queue, crewing
 from tests.worker.programs import Programs, programs_in
 
 
@@ -36,3 +37,24 @@ def client(bus: Server) -> Iterator[App]:
     app = App(bus.url)
     yield app
     app.stop()
+
+
+@pytest.fixture
+def make_crew(bus: Server) -> Iterator[Make]:
+    with crewing(bus) as make:
+        yield make
+
+
+@pytest.fixture
+def queue(bus: Server) -> Iterator[Queue]:
+    queue = Queue(bus)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def crew_gate(make_crew: Make) -> Iterator[Gate]:
+    """A gate that is opened before the crews stop."""
+    gate = Gate()
+    yield gate
+    gate.event.set()
