@@ -320,7 +320,13 @@ class App(Groups):
 
         ``gaps``, ``overflowed`` (live messages that a full lane dropped), ``undecodable``, ``mismatched``
         (payloads that did not fit the handler), ``failed`` (handlers that raised), ``expired`` (requests
-        past their deadline, not executed), ``undelivered`` (replies that the server refused).
+        and tasks past their deadline, not executed), ``undelivered`` (replies that the server refused).
+
+        Of durable events and tasks besides: ``retried`` (attempts after which there will be another),
+        ``dead`` (dead letters), ``rejected`` (by `Reject`), ``poison`` (delivered five times without an end),
+        ``unknown`` (tasks of an unknown type, put off for others), ``cancelled``, ``abandoned`` (threads that
+        went on after their timeout), ``lost`` (work whose lease ran out while it ran), ``state_lost`` (groups
+        that the server had lost), ``orphans`` (put back after somebody had deleted their consumer).
         """
         return self._service.counters.snapshot() if self._started else {}
 

@@ -80,11 +80,15 @@ class Binding:
 
     Raises:
         ConfigurationError: the signature cannot be served.
+
+    Attributes:
+        scope: whose the things are that it does once, see `Message.once`.
     """
 
     def __init__(self, function: Callable[..., Any], app: object = None) -> None:
         self.function = function
         self.name = handler_name(function)
+        self.scope = self.name
         self.is_async = is_async(function)
         refuse_generator(function)
         _refuse_method(function)
@@ -183,7 +187,7 @@ class Binding:
         if kind is parameter.POSITIONAL_ONLY:
             self._positional.append(name)
         if annotation is Message:
-            self._special[name] = lambda message: message
+            self._special[name] = self._handing_over
         elif annotation is Headers:
             self._special[name] = lambda message: message.headers
         elif self.app is not None and annotation in type(self.app).__mro__[:-1]:
@@ -192,6 +196,11 @@ class Binding:
             self._special[name] = lambda message: message.channel
         else:
             self._fields[name] = (parameter, converter(annotation))
+
+    def _handing_over(self, message: Message) -> Message:
+        """Return a message that knows whose it is: only those whose handler asks for it need to."""
+        message._handler = self
+        return message
 
     def _only_field(self) -> tuple[str, Converter | None] | None:
         """Return the one parameter that takes the whole payload, if the handler has just that."""

@@ -16,6 +16,7 @@ __all__ = [
     "WITHOUT_TTL",
     "inbox",
     "is_reply_key",
+    "once",
     "patterns",
     "reply",
     "requests",
@@ -77,6 +78,7 @@ _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
 _PLACE = {**_ESCAPES, **str.maketrans({" ": "%20"})}
+_SCOPE = {**_ESCAPES, **str.maketrans({":": "%3A"})}
 
 
 @lru_cache(4096)
@@ -268,6 +270,11 @@ def group_control(channel: str, group: str) -> str:
 def group_due(channel: str, group: str) -> str:
     """Pub/Sub channel: the server ms of an event that the group takes again before all others."""
     return group_streams(channel, group) + "due"
+
+
+def once(channel: str, scope: str, name: str) -> str:
+    """STRING: a handler has done this already (`Message.once`). TTL: as long as the handler has said."""
+    return f"rt:o:{_tag(channel)}:{scope.translate(_SCOPE)}:{name}"
 
 
 def is_reply_key(key: str) -> bool:

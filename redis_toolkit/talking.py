@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from redis_toolkit._core import loops
@@ -20,6 +21,8 @@ from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.calls import UNSET, Calls
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import RedisToolkitError
+from redis_toolkit.jobs import Duration
+from redis_toolkit.once import AsyncOnce, Once, Thing
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Wire
 
@@ -266,6 +269,14 @@ class Talking:
         except RedisToolkitError as error:
             return _unhealthy(error)
         return self._confirmed()
+
+    def _once(self, channel: str, scope: str, name: str, ttl: Duration) -> Once:
+        """Return what `Message.once` gives a handler of this app."""
+        return Once(Thing(channel, scope, name, ttl), partial(self._run, "once"))
+
+    def _aonce(self, channel: str, scope: str, name: str, ttl: Duration) -> AsyncOnce:
+        """Return what `Message.aonce` gives a handler of this app."""
+        return AsyncOnce(Thing(channel, scope, name, ttl), self._async_driver.run)
 
     def _confirmed(self) -> bool:
         """Return whether all that this process has subscribed to is confirmed."""

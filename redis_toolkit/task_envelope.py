@@ -21,14 +21,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import start_of
+from redis_toolkit.envelope_fields import is_address, is_sendable, read_headers
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Headers
-from redis_toolkit.wire import UnreadableEnvelope, Wire, is_address, is_sendable, read_headers
+from redis_toolkit.wire import UnreadableEnvelope, Wire
 
 __all__ = ["Task", "read_task", "task_fields", "task_payload", "write_task"]
 
-_OPTIONAL = frozenset({"unique", "priority", "reply_to", "expires", "submitted"})
-_WHOLE = ("expires", "submitted")
+_OPTIONAL: dict[str, type] = {
+    "unique": str,
+    "priority": str,
+    "reply_to": str,
+    "expires": int,
+    "submitted": int,
+}
 
 
 @dataclass(slots=True)
@@ -135,7 +141,7 @@ def task_fields(wire: Wire, body: bytes) -> dict[str, Any]:
         raise UnreadableEnvelope("the task has no text field 'task'", fields["id"])
     if "data" not in fields:
         raise UnreadableEnvelope("the task has no field 'data'", fields["id"])
-    if len(fields) > 3 and not _OPTIONAL.isdisjoint(fields):
+    if len(fields) > 3:
         _check_optional(fields)
     return fields
 
@@ -153,11 +159,12 @@ def task_payload(wire: Wire, fields: dict[str, Any]) -> tuple[Any, Headers]:
 
 
 def _check_optional(fields: dict[str, Any]) -> None:
-    for name in _OPTIONAL & fields.keys():
-        value, why = fields[name], ""
-        if value is None:
+    for name, value in fields.items():
+        kind = _OPTIONAL.get(name)
+        if kind is None or value is None:
             continue
-        if name in _WHOLE:
+        why = ""
+        if kind is int:
             why = "" if type(value) is int else "is not a whole number of ms"
         elif not is_sendable(value):
             why = "is not text"

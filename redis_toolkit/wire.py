@@ -21,23 +21,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
+from redis_toolkit.envelope_fields import (
+    checked_headers,
+    is_address,
+    is_sendable,
+    read_headers,
+    text_of,
+    utf8,
+)
 from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError
-from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
 
-__all__ = [
-    "IncomingRequest",
-    "Reply",
-    "UnreadableEnvelope",
-    "Wire",
-    "is_address",
-    "is_sendable",
-    "read_headers",
-    "reply_id",
-    "text_of",
-    "utf8",
-]
+__all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire", "reply_id"]
 
 _JSON = JSONCodec()
 _MSGPACK = MsgpackCodec()
@@ -148,7 +144,7 @@ class Wire:
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
         """Return the envelope of a handler's exception, shortened when it would be over the limit."""
         room = max(self.max_payload // 16, 64)  # characters: each of two texts may take 7 bytes for one
-        fields = {"type": utf8(type(error).__name__), "message": text_of(error)[:room]}
+        fields = {"type": type(error).__name__, "message": text_of(error)[:room]}
         if traceback:
             fields["traceback"] = utf8(traceback[-room:])
         native = self._native or _MSGPACK
@@ -157,7 +153,7 @@ class Wire:
     def envelope(self, fields: dict[str, Any], data: Any, headers: Mapping[str, str] | None) -> bytes:
         """Return an envelope with these fields, to which headers and payload are added."""
         if headers:
-            fields["headers"] = _checked_headers(headers)
+            fields["headers"] = checked_headers(headers)
         if self._native is not None:
             fields["data"] = data
             return self._within_limit(self._encode_fields(fields))
@@ -362,55 +358,5 @@ def reply_id(body: bytes) -> str | None:
     return found_id if isinstance(found_id, str) else None
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    if not isinstance(headers, Mapping):
-        raise EncodeError(f"headers are a map of text to text, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not _is_text(name) or not _is_text(value):
-            raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
-    return dict(headers)
-
-
 def _is_opaque_envelope(body: bytes) -> bool:
     return b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK
-
-
-def is_sendable(value: Any) -> bool:
-    """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
-    return isinstance(value, str) and (value.isascii() or utf8(value) == value)
-
-
-def is_address(value: Any) -> bool:
-    """Return whether a reply may be sent there."""
-    return is_sendable(value) and is_reply_key(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def read_headers(fields: dict[str, Any]) -> Headers:
-    """Return the headers of an envelope; raises `DecodeError`."""
-    headers = fields.get("headers")
-    if headers is None:
-        return Headers()
-    if not isinstance(headers, dict) or not all(
-        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
-    ):
-        raise DecodeError("the field 'headers' is not a map of text to text")
-    return Headers(headers)
-
-
-def text_of(error: BaseException) -> str:
-    """Return the text of an error, whatever its class does."""
-    if isinstance(error, RemoteError):
-        return utf8(f"{error.type}: {error.message}")
-    try:
-        return utf8(str(error))
-    except Exception as failure:
-        return f"(its text cannot be shown: {type(failure).__name__})"
-
-
-def utf8(text: str) -> str:
-    """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

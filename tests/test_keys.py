@@ -24,6 +24,8 @@ awkward = st.text(st.sampled_from("a{}%:257BbD"), min_size=1, max_size=8)
         (keys.serve("orders"), "rt:c:{orders}:serve"),
         (keys.reply("orders", "7f"), "rt:c:{orders}:reply:7f"),
         (keys.patterns(), "rt:patterns"),
+        (keys.once("orders", "billing", "charge-1"), "rt:o:{orders}:billing:charge-1"),
+        (keys.once("a{b}", "A.<locals>:{x}%", "a:{b}"), "rt:o:{a%7Bb%7D}:A.<locals>%3A%7Bx%7D%25:a:{b}"),
         (keys.requests("a{b}c%d"), "rt:c:{a%7Bb%7Dc%25d}:requests"),
         (keys.requests("%7B"), "rt:c:{%257B}:requests"),
         (keys.requests("a b:ü*"), "rt:c:{a b:ü*}:requests"),
@@ -80,3 +82,11 @@ def test_every_function_says_its_type_and_its_life() -> None:
             continue
         assert re.split("[ ,:]", said, maxsplit=1)[0] in {"LIST", "ZSET", "HASH", "STREAM", "STRING"}
         assert "TTL" in said or name in keys.WITHOUT_TTL
+
+
+@given(*[text | awkward] * 6)
+def test_what_is_done_once_by_two_handlers_is_two_things(
+    channel: str, scope: str, name: str, other_channel: str, other_scope: str, other_name: str
+) -> None:
+    one, other = (channel, scope, name), (other_channel, other_scope, other_name)
+    assert (keys.once(*one) == keys.once(*other)) == (one == other)

@@ -12,10 +12,14 @@ class Counters:
 
     Names in use: ``gaps``, ``overflowed`` (live messages dropped by a full lane), ``undecodable``
     (messages that could not be read), ``mismatched`` (payloads that did not fit the handler),
-    ``failed`` (handlers that raised), ``expired`` (requests dropped after their deadline), ``undelivered``
-    (replies the server refused), ``lost`` (tasks and durable events whose lease ran out while they ran),
-    ``state_lost`` (groups that the server had lost), ``orphans`` (put back after somebody has deleted their
-    consumer).
+    ``failed`` (handlers that raised), ``expired`` (requests and tasks not begun after their deadline),
+    ``undelivered`` (replies the server refused).
+
+    Of durable work besides: ``retried`` (attempts after which there will be another), ``dead`` (dead
+    letters), ``rejected`` (by `Reject`), ``poison`` (delivered too often without an end), ``unknown`` (tasks
+    of an unknown type, put off), ``cancelled``, ``abandoned`` (threads left to themselves after a timeout),
+    ``lost`` (entries whose lease ran out while they ran), ``state_lost`` (groups that the server had lost),
+    ``orphans`` (entries put back after somebody had deleted their consumer).
     """
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import events, serving
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Ok, Settlement
+from redis_toolkit.envelope_fields import text_of, utf8
 from redis_toolkit.errors import (
-    DecodeError,
     EncodeError,
     PayloadMismatch,
     Reject,
@@ -31,7 +31,7 @@ from redis_toolkit.errors import (
 )
 from redis_toolkit.jobs import RESULT_TTL, Durable, Policy
 from redis_toolkit.task_envelope import task_payload
-from redis_toolkit.wire import Wire, text_of, utf8
+from redis_toolkit.wire import Wire
 from redis_toolkit.worker import forked
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.holdings import Item
@@ -137,11 +137,13 @@ class Ending:
         if item.cancelled and self._is_queue:
             return self.cancelled(self._read(item))
         final = next((why for kind, why in _FINAL.items() if isinstance(error, kind)), None)
-        self._counters.add(final or ("retried" if isinstance(error, Retry) else "failed"))
         attempt = item.claimed.attempt
         wait = _wait(item.job.policy, error, attempt) if final is None else None
+        if wait is None or not isinstance(error, Retry):
+            self._counters.add(final or "failed")
         self._log(item, error, final, wait)
         if wait is not None:
+            self._counters.add("retried")
             return Settlement(item.claimed, item.id, Later(int(wait * 1000)), attempt + 1, item.unique)
         return self.bury(self._read(item), final or reason, error, trace=final is None)
 
@@ -149,9 +151,7 @@ class Ending:
         """Return the settlement of what is not to be begun any more."""
         if item.cancelled and self._is_queue:
             return self.cancelled(self._read(item))
-        return Settlement(
-            item.claimed, item.id, Later(0), item.claimed.attempt, item.unique
-        )  # counts no more
+        return Settlement(item.claimed, item.id, Later(0), item.claimed.attempt, item.unique)  # it is lost
 
     def cancelled(self, read: Read) -> Settlement:
         """Return the settlement of a task that was cancelled."""
@@ -239,24 +239,21 @@ class Ending:
             at: time.time(),
         }
         channel = COMPLETED if status == "completed" else FAILED
-        try:
-            try:  # read again: its handler may have changed what it got
-                payload = task_payload(read.wire, read.wire.fields(read.claimed.body or b""))[0]
+        why: Exception | None = None
+        for whole in (True, False):  # together they may be too large
+            try:
+                payload = _payload(read) if whole else None
                 task = task_dict(self._source, read.claimed, fields, payload, status, **more)
-                return events.announcement(channel, read.wire.live({**task, name: what}))
-            except (DecodeError, EncodeError) as error:  # too large together, say
-                logger.warning("task %s is announced without payload and result: %s", _shown(read.id), error)
-                task = task_dict(self._source, read.claimed, fields, None, status, **more)
-                what = what if name == "error" else None
-                return events.announcement(channel, read.wire.live({**task, name: what}))
-        except Exception as error:
-            logger.warning("task %s is not announced: %s", _shown(read.id), one_line(text_of(error)))
-            return None
+                task[name] = what if whole or name == "error" else None
+                return events.announcement(channel, read.wire.live(task))
+            except Exception as error:  # a result's own code runs here too
+                why = error
+        logger.warning("the end of task %s is not announced: %s", _shown(read.id), one_line(str(why)))
+        return None
 
     def _which(self, item: Item) -> str:
-        what = "task" if self._is_queue else "event"
-        where = "queue" if self._is_queue else "group of"
-        return f"handler {item.job.binding.name} on {what} {_shown(item.id)} of {where} {self._source.name!r}"
+        what, where = ("task", "queue ") if self._is_queue else ("event", "")
+        return f"handler {item.job.binding.name} on {what} {_shown(item.id)} of {where}{self._source.name!r}"
 
     def _log(self, item: Item, error: BaseException, final: str | None, wait: float | None) -> None:
         which, attempt = self._which(item), item.claimed.attempt
@@ -291,8 +288,13 @@ def _wait(policy: Policy, error: BaseException, attempt: int) -> float | None:
     return (_nearest(policy.backoff_for, error) or policy.backoff).delay(attempt)
 
 
+def _payload(read: Read) -> Any:
+    """Return the payload of a task as it came: its handler may have changed what it was given."""
+    return task_payload(read.wire, read.wire.fields(read.claimed.body or b""))[0]
+
+
 def _said(error: BaseException) -> str:
-    return f"{utf8(type(error).__name__)}: {text_of(error)}"
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _traceback(error: BaseException) -> str:

@@ -17,12 +17,13 @@ from typing import Any
 
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Claimed, Later, Settlement
+from redis_toolkit.envelope_fields import is_sendable
 from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, RedisToolkitError, TaskExpired, one_line
 from redis_toolkit.jobs import Durable
 from redis_toolkit.message import Message
 from redis_toolkit.task_envelope import task_fields, task_payload
-from redis_toolkit.wire import UnreadableEnvelope, is_sendable
+from redis_toolkit.wire import UnreadableEnvelope
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.ending import Ending, Read
 from redis_toolkit.worker.heartbeat import ServerClock

@@ -70,6 +70,8 @@ class Performer:
         self._ending = Ending(durable, worker, counters, send_tracebacks=send_tracebacks)
         intake = Intake(durable, clock, counters, holdings, self._ending)
         self.read: Callable[[Claimed], Item | Settlement] = intake.task if durable.is_queue else intake.event
+        for kind, job in durable.jobs.items():  # what is done once is the group's, or the task's
+            job.binding.scope = (kind if durable.is_queue else durable.source.group) or job.binding.name
         self._describe = partial(describe, durable.source, consumer or worker)
 
     def price(self) -> float | None:
@@ -177,7 +179,7 @@ class Performer:
                 raise error
         elif late is not None and late.expired() and isinstance(error, TimeoutError):
             why = _too_late(item)
-            why.__cause__ = error
+            why.__cause__ = error.__cause__ or error
             return self._ending.failed(item, why, "timeout")
         return self._ending.failed(item, error)
 
@@ -210,4 +212,5 @@ def _calm(task: asyncio.Task[Any]) -> None:
 
 
 def _too_late(item: Item) -> TimeoutError:
-    return TimeoutError(f"an attempt may take {item.job.policy.timeout:g} s, and this one has taken longer")
+    limit = item.job.policy.timeout or 0.0
+    return TimeoutError(f"an attempt may take {limit:g} s, and this one has taken longer")

@@ -79,6 +79,24 @@ class TestClaiming:
             Claimed(1, b"2-2", 1, None),
         ])  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("field", "found"),
+        [
+            (b"2@1700000000000", (2, 1_700_000_000_000)),
+            (b"1@5", (1, 5)),
+            (b"3", (3, None)),
+            (b"3@", (3, None)),
+            (b"@5", (1, 5)),
+            (b"x@y", (1, None)),
+            (b"-1@-5", (1, None)),
+            (b"9" * 5000, (999_999_999, None)),
+        ],
+    )
+    def test_since_when_nobody_knew_its_type(self, field: bytes, found: tuple[int, int | None]) -> None:
+        items = [[1, [[b"1-1", [b"b", b"x", b"a", field]]]]]
+        [item] = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 0, 0, 0, b"", items]]).result.items
+        assert (item.attempt, item.since_ms) == found
+
     def test_nothing(self) -> None:
         flow = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 1, 0, 0, b"", []]])
         assert flow.result == Claim(5, None, paused=True)

@@ -1,0 +1,66 @@
+"""What stands in the fields of envelopes besides payloads: ids, addresses, headers, the texts of errors.
+
+Rules: what is written has a UTF-8 form, and what is read is checked before anybody uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis_toolkit.errors import DecodeError, EncodeError, RemoteError
+from redis_toolkit.keys import is_reply_key
+from redis_toolkit.message import Headers
+
+__all__ = ["checked_headers", "is_address", "is_sendable", "read_headers", "text_of", "utf8"]
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as an envelope has them; raises `EncodeError`."""
+    if not isinstance(headers, Mapping):
+        raise EncodeError(f"headers are a map of text to text, not {type(headers).__name__}")
+    for name, value in headers.items():
+        if not _is_text(name) or not _is_text(value):
+            raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
+    return dict(headers)
+
+
+def is_sendable(value: Any) -> bool:
+    """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
+    return isinstance(value, str) and (value.isascii() or utf8(value) == value)
+
+
+def is_address(value: Any) -> bool:
+    """Return whether a reply may be sent there."""
+    return is_sendable(value) and is_reply_key(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def read_headers(fields: dict[str, Any]) -> Headers:
+    """Return the headers of an envelope; raises `DecodeError`."""
+    headers = fields.get("headers")
+    if headers is None:
+        return Headers()
+    if not isinstance(headers, dict) or not all(
+        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
+    ):
+        raise DecodeError("the field 'headers' is not a map of text to text")
+    return Headers(headers)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, whatever its class does."""
+    if isinstance(error, RemoteError):
+        return utf8(f"{error.type}: {error.message}")
+    try:
+        return utf8(str(error))
+    except Exception as failure:
+        return f"(its text cannot be shown: {type(failure).__name__})"
+
+
+def utf8(text: str) -> str:
+    """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
