@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from redis_toolkit._core import loops
 from redis_toolkit.app import App
 
 __all__ = ["Running", "sibling"]
@@ -26,6 +27,10 @@ class Running:
 
     cleanup = stop
 
+    async def astop(self) -> None:
+        """Await what `stop` does."""
+        await loops.in_thread(self.stop)
+
     def __enter__(self) -> Self:
         return self
 
@@ -33,6 +38,14 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.astop()
 
 
 def sibling(app: App | None, url: str | None) -> App:

@@ -12,7 +12,7 @@ import pytest
 
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows import leases, task_ends
 from redis_toolkit._core.flows.work import Claimed, Settlement
 from redis_toolkit._core.sync_driver import LinkDriver, SyncDriver
 from redis_toolkit.settings import Settings
@@ -36,7 +36,7 @@ def test_every_task_runs_and_ends_once(make_crew: Make, queue: Queue) -> None:
     assert ran == Counter(range(10_000))
     eventually(lambda: crew.held == 0, what="nothing held")
     assert queue.pending() == []
-    assert WIRE.read_reply(queue.record(4711).reply or b"").id == "4711"
+    assert WIRE.read_reply(queue.record(4711).reply).id == "4711"
     assert crew.counters.snapshot() == {}
 
 
@@ -196,7 +196,7 @@ def wait_for(server: Server, task_id: str) -> Any:
     connections = Connections(server.url)
     try:
         return SyncDriver(connections, Settings()).run(
-            tasks.wait("jobs", task_id, "a wait", WIRE, timeout_ms=int(DEADLINE * 1000))
+            task_ends.wait(SOURCE, task_id, "a wait", WIRE, timeout_ms=int(DEADLINE * 1000))
         )
     finally:
         connections.close()
