@@ -331,8 +331,8 @@ class App(Groups):
         Of durable events and tasks besides: ``retried`` (attempts after which there will be another),
         ``dead`` (dead letters), ``rejected`` (by `Reject`), ``poison`` (delivered five times without an end),
         ``unknown`` (tasks of an unknown type, put off for others), ``cancelled``, ``abandoned`` (threads that
-        went on after their timeout), ``lost`` (work that others have taken over), ``state_lost`` (groups that
-        the server had lost).
+        went on after their timeout), ``lost`` (work whose lease ran out while it ran), ``state_lost`` (groups
+        that the server had lost), ``orphans`` (put back after somebody had deleted their consumer).
         """
         return self._service.counters.snapshot() if self._started else {}
 

@@ -59,7 +59,7 @@ class TaskOptions:
             first is unknown. Up to 200 printable ASCII characters but ``"`` and ``\\``.
 
     Attributes:
-        plain: whether it has but a priority and headers: then it becomes an entry of a stream, and that is all.
+        plain: whether it has but a priority and headers, so that it becomes an entry of a stream and no more.
 
     Raises:
         ConfigurationError: one of them cannot be.
