@@ -21,7 +21,7 @@ class QueueStats:
             minutes included.
         done: how many tasks have ended well, since the queue was first used.
         failed: how many have become dead letters.
-        cancelled: how many have been cancelled when a worker had taken them.
+        cancelled: how many have been cancelled.
         expired: how many have expired.
         retried: how often one has been put off: for a retry, or as no worker knew its type.
     """

@@ -161,7 +161,7 @@ def test_cancelling() -> None:
     assert Driven(task_ends.cancel(SOURCE, "7", b"r", 5)).answer([[b"asked"]]).result == Cancelled("asked")
     [call] = Driven(task_ends.cancel(SOURCE, "7", b"r", 5, (1, "5-0"))).last(Call).commands
     assert isinstance(call, ScriptCall)
-    assert (call.keys[5], call.args[5:]) == ("rt:q:{q}:p:low", ("workers", "5-0"))
+    assert (call.keys[6], call.args[5:]) == ("rt:q:{q}:p:low", ("workers", "5-0"))
 
 
 def test_telling_who_waits() -> None:

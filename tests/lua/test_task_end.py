@@ -98,7 +98,8 @@ class TestCancelling:
         assert abs(int(found.pop("finished")) - server_ms(server)) < 60_000
         assert found == {"state": "cancelled", "reply": "reply"}
         assert expires_within(server, record("7"), 60_000)
-        assert all_keys(server) == {record("7")}
+        assert all_keys(server) == {record("7"), SOURCE.counters}
+        assert fields(server, SOURCE.counters) == {"cancelled": "1"}
         assert self.cancel(server) == Cancelled("ended", ended="cancelled")
 
     def test_of_any_other_its_id_is_left_and_said(self, server: Server) -> None:

@@ -258,7 +258,8 @@ def cancel(
     Args:
         place: where its entry was, if that is known.
     """
-    named = [source.delayed, source.bodies, source.records + task_id, source.cancelled, source.waiters]
+    record = source.records + task_id
+    named = [source.delayed, source.bodies, record, source.cancelled, source.waiters, source.counters]
     args: list[Arg] = [task_id, reply, ttl_ms, CANCELLED_MS, source.control]
     if place is not None:
         named.append(source.streams[place[0]])

@@ -1,9 +1,9 @@
 -- Cancels a task: at once if it is due later or its entry is known and not claimed, else when a worker claims
 -- it or hears of it.
 -- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 HASH of its record, 4 ZSET of cancelled ids,
---   5 HASH of waiters, 6 (optional) STREAM that has its entry
+--   5 HASH of waiters, 6 HASH of counters, 7 (optional) STREAM that has its entry
 -- ARGV 1 id, 2 reply that says so, 3 ttl ms of the record, 4 ms to remember it, 5 Pub/Sub channel of control,
---   6 group and 7 entry id for KEYS[6]
+--   6 group and 7 entry id for KEYS[7]
 -- Returns {'cancelled', addresses that wait or '', its body}, {'ended', state} or {'asked'}.
 local state = redis.call('HGET', KEYS[3], 'state')
 if state and state ~= 'running' then
@@ -16,16 +16,16 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
   body = redis.call('HGET', KEYS[2], ARGV[1]) or ''
   body = body:match('^%S+ %d+ (.*)$') or body
   redis.call('HDEL', KEYS[2], ARGV[1])
-elseif KEYS[6] then
-  local entry = redis.call('XRANGE', KEYS[6], ARGV[7], ARGV[7])[1]
-  local rows = entry and redis.pcall('XPENDING', KEYS[6], ARGV[6], ARGV[7], ARGV[7], 1)
+elseif KEYS[7] then
+  local entry = redis.call('XRANGE', KEYS[7], ARGV[7], ARGV[7])[1]
+  local rows = entry and redis.pcall('XPENDING', KEYS[7], ARGV[6], ARGV[7], ARGV[7], 1)
   if rows and rows.err and not rows.err:find('NOGROUP', 1, true) then
     return rows
   end
   if rows and (rows.err or #rows == 0 or rows[1][4] == 0) then -- delivered 0 times: a worker has given it back
-    redis.call('XDEL', KEYS[6], ARGV[7])
+    redis.call('XDEL', KEYS[7], ARGV[7])
     if not rows.err then
-      redis.call('XACK', KEYS[6], ARGV[6], ARGV[7])
+      redis.call('XACK', KEYS[7], ARGV[6], ARGV[7])
     end
     body = entry[2][2]
   end
@@ -37,6 +37,7 @@ if body then
   end
   local waiting = redis.call('HGET', KEYS[5], ARGV[1]) or ''
   redis.call('HDEL', KEYS[5], ARGV[1])
+  redis.pcall('HINCRBY', KEYS[6], 'cancelled', 1)
   return {'cancelled', waiting, body}
 end
 redis.call('ZADD', KEYS[4], string.format('%.0f', now + ARGV[4]), ARGV[1])
