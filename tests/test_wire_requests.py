@@ -69,7 +69,7 @@ class TestRequests:
         assert not isinstance(caught.value, UnreadableEnvelope)
 
     @pytest.mark.parametrize(
-        "reply_to", [5, ["rt:i:{x"], "session:9", "rt:q:{x}:reply:1", "", "rt:c:{x}:requests"]
+        "reply_to", [5, ["rt:i:{x"], "session:9", "rt:q:{x}:dead", "", "rt:c:{x}:requests"]
     )
     def test_a_reply_goes_only_to_a_reply_key(self, reply_to: Any) -> None:
         with pytest.raises(DecodeError, match="not a reply key") as caught:

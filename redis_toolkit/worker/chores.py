@@ -21,7 +21,7 @@ __all__ = ["Cancellations", "Lookout", "Orders", "Promotion"]
 
 GAP = 0.005
 """Seconds between two promotions, so that many due times cost no more than a few round trips."""
-LOOK = 15.0
+LOOK = 30.0
 """Seconds after which it is asked what is due, should nobody have said so."""
 REFRESH = 0.5
 """Seconds between two looks at what was cancelled, while anything is."""
@@ -99,9 +99,14 @@ class Cancellations(Chore):
         super().__init__(f"asking what was cancelled in {consumer.source.name!r}")
         self._consumer = consumer
 
-    def noticed(self) -> None:
-        """A claim says that some are."""
-        self.ask(time.monotonic())
+    def noticed(self, ids: list[str]) -> None:
+        """A claim says that these are, before what it has brought is looked at."""
+        holdings = self._consumer.holdings
+        news = [name for name in ids if not holdings.is_cancelled(name)]
+        if news:
+            holdings.cancel(news)
+        there_may_be_more = len(ids) >= leases.CANCELLED
+        self.ask(time.monotonic() + (0 if there_may_be_more and news else REFRESH))
 
     def run(self, driver: LinkDriver) -> float | None:
         ids = driver.run(tasks.all_cancelled(self._consumer.source))

@@ -120,6 +120,9 @@ class Crew(ABC, Generic[C, R]):
     def _undelivered(self, ready: list[R]) -> None:
         """Note what cannot be sent while stopping."""
 
+    def _cut(self) -> None:
+        """A connection was lost."""
+
     def _stranded(self) -> None:
         """Nobody is free to take the orphans; called again and again while that lasts."""
 
@@ -316,6 +319,7 @@ class Crew(ABC, Generic[C, R]):
             except Failed as failure:
                 me.link = None
                 failures += 1
+                self._cut()
                 self._log(failure)
                 if self._stopping.wait(RETRY_SECONDS) and failures > 1:
                     self._undelivered(me.ready)
@@ -333,6 +337,7 @@ class Crew(ABC, Generic[C, R]):
         if me.link is not None:
             me.link.close()
             me.link = None
+        self._cut()
         self._log(failure)
         if not me.batch:
             self._stopping.wait(pause(me.failures, self._settings.reconnect_cap))
@@ -359,10 +364,13 @@ class Crew(ABC, Generic[C, R]):
                 leader, now = self._leader, time.monotonic()
                 since = leader.busy_since if leader is not None else None
                 idle = idle + 1 if since is None else 0
-                if leader is not None and since is not None and now - since > BATCH_SECONDS:
-                    self._depose(leader)
-                if now >= self._look_at:
-                    self._look()
+                try:
+                    if leader is not None and since is not None and now - since > BATCH_SECONDS:
+                        self._depose(leader)
+                    if now >= self._look_at:
+                        self._look()
+                except Exception:  # one of ours: without a deputy, what gets stuck would stay so
+                    logger.exception("the deputy of %s goes on after an error", self._name)
 
     def _depose(self, leader: Member[C, R]) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ TRIM = 5.0
 """Seconds between two trims of a log in which something has ended."""
 CLEAN = 60.0
 """Seconds between two looks for dead consumers, about; twice as many after each that finds none."""
-LONGEST = 4
+LONGEST = 5
 """How many times as many at most."""
 
 
@@ -61,7 +61,7 @@ class Cleaning(Chore):
         self._consumer = consumer
         self._counters = counters
         self._slower = 1
-        self.at = time.monotonic() + random.uniform(0, CLEAN)
+        self.at = time.monotonic() + CLEAN * random.uniform(1, 2)
 
     def run(self, driver: LinkDriver) -> float | None:
         source = self._consumer.source

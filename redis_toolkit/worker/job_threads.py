@@ -16,7 +16,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from queue import SimpleQueue
 
 from redis_toolkit._core.flows.work import Settlement
@@ -104,15 +103,16 @@ class JobThreads:
             self._over.append((me, item, outcome))
             if first:
                 assert self._loop is not None
-                with suppress(RuntimeError):  # it has been closed: nobody is left to be told
+                try:
                     self._loop.call_soon_threadsafe(self._collect)
+                except RuntimeError:  # it has been closed: nobody is left to be told
+                    return
             del item
 
     def _collect(self) -> None:
         while self._over:
             thread, item, outcome = self._over.popleft()
-            if thread.item is not item:
-                thread.work.put(None)
+            if thread.item is not item:  # it was abandoned
                 continue
             thread.rest()
             self._free.append(thread)
@@ -134,8 +134,15 @@ class JobThreads:
         self._ended(item, self._performer.timed_out(item))
         self._begin()
 
+    def drain(self) -> list[Item]:
+        """Begin no more; returns what waited."""
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        return waiting
+
     def _abandon(self, thread: _JobThread) -> None:
         thread.rest()
+        thread.work.put(None)
         self._threads.discard(thread)
 
     async def end(self, deadline: float, asker: object = None) -> bool:

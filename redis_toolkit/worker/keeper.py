@@ -33,6 +33,8 @@ __all__ = ["Keeper"]
 
 logger = logging.getLogger("redis_toolkit")
 
+IDLE = 12
+"""Beats after which the clock is looked at, when nothing that was renewed has told the time."""
 SLOW = 1.0
 """Seconds after which an answer shows that the server, or the way there, stood still."""
 RETRY = 0.5
@@ -190,7 +192,7 @@ class Keeper:
             self._distrust()
         elif server_ms:
             self._clock.update(server_ms, sent, received)
-            self._clock_due = received + 4 * self._interval
+            self._clock_due = received + IDLE * self._interval
 
     def _distrust(self) -> None:
         for consumer in self._due:

@@ -176,8 +176,9 @@ class Node:
     def stop(self, grace: float, caller: asyncio.Task[Any] | None = None) -> bool:
         """Stop serving; running handlers get ``grace`` seconds. Returns whether all of them ended.
 
-        The handler that asks is not waited for. If it is ``async def`` or runs durable work, the rest is done in
-        another thread when it has ended: its reply leaves, connections are closed, a loop of its own ends.
+        The handler that asks is not waited for. If it is ``async def``, or one of a group or queue, the rest
+        is done in another thread when it has ended: its reply leaves, connections are closed, a loop of its
+        own ends.
 
         Args:
             grace: seconds for running handlers.

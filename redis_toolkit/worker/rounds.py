@@ -58,7 +58,7 @@ class Rounds:
 
     Attributes:
         due: called with the server's ms now, and the ms when something of the source is due, or None.
-        cancelled: called when the server has cancelled ids of which this process may not have heard.
+        cancelled: called with ids that were cancelled, before what was claimed with that answer is returned.
         state_lost: called when groups that were there had to be made again: the server has lost something.
         awake: set by the engine; called from any thread when there is no reason to wait out a pause any more.
         where: the server's URL without its password, for messages.
@@ -69,7 +69,7 @@ class Rounds:
         self, durable: Durable, consumer: str, lease: float, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.due: Callable[[int, int | None], None] = _nothing_is_due
-        self.cancelled: Callable[[], None] = lambda: None
+        self.cancelled: Callable[[list[str]], None] = _nothing_is_cancelled
         self.state_lost: Callable[[], None] = lambda: None
         self.awake: Callable[[], None] = lambda: None
         self.where = "the server"
@@ -91,7 +91,7 @@ class Rounds:
         self._hurry = False
         self._found = False  # others have left something
         self._last = durable.after  # the last id that was seen of the log
-        self._known = False  # its groups were there
+        self._known = False  # all its groups were there
         self._regroup = False
         self._strikes = 0
 
@@ -291,7 +291,7 @@ class Rounds:
         if found.now:
             self.due(found.now, found.due)
         if found.cancelled:
-            self.cancelled()
+            self.cancelled(found.cancelled)
         if found.paused:
             self._pause(found.items, taken)
             return
@@ -300,7 +300,9 @@ class Rounds:
         elif taken.refused is None and not self._regroup:
             if (found.made or self._strikes) and self._known:
                 self.state_lost()
-            self._strikes, self._known = 0, True
+            self._strikes = 0
+            if len(ask.commands) == 1 and len(found.items) < ask.number:
+                self._known = True  # every stream was reached, and what was missing made
         self._keep(found.items, taken)
 
     def _keep(self, items: list[Claimed], taken: Taken) -> None:
@@ -380,6 +382,10 @@ class Rounds:
         """The connection was lost, or an answer was slow: leave others' work alone for 7.5 s."""
         self._trusted_at = self._now() + self._distrust
         self._found = False
+
+
+def _nothing_is_cancelled(_ids: list[str]) -> None:
+    """Stand in for who wants to know."""
 
 
 def _nothing_is_due(_now_ms: int, _due_ms: int | None) -> None:

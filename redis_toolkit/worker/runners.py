@@ -73,8 +73,7 @@ class Runners:
         self.busy = 0
         self._tasks: dict[asyncio.Task[None], _Runner] = {}
         self._context: Context | None = None
-        self._closed = False
-        self.ending = False
+        self.closed = False
 
     @property
     def load(self) -> int:
@@ -92,7 +91,7 @@ class Runners:
 
     def call(self) -> None:
         """See to it that one task more takes items, if some wait and there is a place for one."""
-        if self.called is not None or not self.waiting or self.busy >= self.places or self._closed:
+        if self.called is not None or not self.waiting or self.busy >= self.places:
             return
         if self.resting:
             self.called = self.resting.pop()
@@ -128,8 +127,6 @@ class Runners:
             Whether all ended in time.
         """
 
-        self.ending = True
-
         def left() -> list[_Runner]:
             runners = list(self._tasks.values())
             return [one for one in runners if one.item is not None and one.task is not asker]
@@ -144,26 +141,33 @@ class Runners:
             runner.give_up()
         return not late
 
+    def drain(self) -> list[Item]:
+        """Begin no more, and let each task end with what it runs; returns what waited."""
+        self.closed = True
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        for runner in self.resting:
+            runner.wake()
+        return waiting
+
     async def close(self) -> None:
-        """End the tasks that rest."""
-        self._closed = True
-        idle = [task for task, runner in self._tasks.items() if runner.item is None]
-        for task in idle:
-            task.cancel()
-        if idle:
-            await asyncio.wait(idle)
+        """Wait until the tasks have ended, but for those that were given up."""
+        ending = [task for task, runner in self._tasks.items() if not runner.given_up]
+        if ending:
+            await asyncio.wait(ending)
 
 
 class _Runner:
     """One task, and the item that it runs."""
 
-    __slots__ = ("_crew", "_loop", "_rest", "_stopped", "item", "task")
+    __slots__ = ("_crew", "_loop", "_rest", "_stopped", "given_up", "item", "task")
 
     def __init__(self, crew: Runners) -> None:
         self._crew = crew
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.Future[None] | None = None
         self._stopped = False
+        self.given_up = False
         self.item: Item | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -184,9 +188,9 @@ class _Runner:
                     until = time.monotonic() + SLICE
                 if task.cancelling():
                     return
-            crew.call()
-            if crew.ending:  # a stop that was asked for by this task's handler waits for the task
+            if crew.closed:
                 return
+            crew.call()
             self._rest = self._loop.create_future()
             crew.resting.append(self)
             await self._rest
@@ -233,5 +237,6 @@ class _Runner:
     def give_up(self) -> None:
         """Say that what it runs is over, though it goes on."""
         item, self.item = self.item, None
+        self.given_up = True
         if item is not None:
             self._crew.ended(item, None)

@@ -110,9 +110,8 @@ class WorkLoop:
         self._stopping = True
         if self._later is not None:
             self._later.cancel()
-        for waiting in (self._runners.waiting, self._threads.waiting):
-            self._settler.release([item.claimed for item in waiting])
-            waiting.clear()
+        waiting = self._runners.drain() + self._threads.drain()
+        self._settler.release([item.claimed for item in waiting])
         self._links.unblock()
 
     async def stop(self, deadline: float) -> bool:

@@ -42,7 +42,7 @@ from redis_toolkit.worker.trouble import Trouble
 __all__ = ["WorkThreads"]
 
 logger = logging.getLogger("redis_toolkit")
-BATCH = 200
+BATCH = 100
 """Items that one claim brings at most."""
 STRANDED_SECONDS = 0.05
 """Seconds for which what was claimed may wait for a thread when all are busy."""
@@ -131,9 +131,10 @@ class WorkThreads(Crew[Item, Settlement]):
 
     def _stranded(self) -> None:
         """Have the deputy give back what nobody here gets to; not where that would change the order."""
-        if self._orphans and self._stranded_at is None and (self._places > 1 or self._is_queue):
-            self._stranded_at = time.monotonic() + STRANDED_SECONDS
-            self._look_by(self._stranded_at)
+        with self._lock:
+            if self._orphans and self._stranded_at is None and (self._places > 1 or self._is_queue):
+                self._stranded_at = time.monotonic() + STRANDED_SECONDS
+                self._look_by(self._stranded_at)
 
     def _give_back_orphans(self) -> None:
         with self._lock:
@@ -233,9 +234,8 @@ class WorkThreads(Crew[Item, Settlement]):
         me.after[:0] = again
         me.sent.clear()
 
-    def _lose(self, me: WorkThread, failure: Failed) -> None:
+    def _cut(self) -> None:
         self._rounds.distrust()
-        super()._lose(me, failure)
 
     def _undelivered(self, ready: list[Settlement]) -> None:
         if ready:
@@ -270,7 +270,9 @@ class WorkThreads(Crew[Item, Settlement]):
         return taken
 
     def _exchange(self, me: WorkThread, link: Link, packet: Packet, replies: list[Any]) -> None:
-        link.send([*me.after, *map(by_sha, packet.commands)])
+        commands = [*me.after, *map(by_sha, packet.commands)]
+        if commands:
+            link.send(commands)
         me.sent += me.after
         me.after = []
         deadline = time.monotonic() + READ_TIMEOUT

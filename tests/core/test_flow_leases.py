@@ -72,8 +72,10 @@ class TestClaiming:
             [1, [[b"1-1", [b"b", b"x"]]]],
             [2, [[b"2-1", [b"b", b"y", b"a", b"3", b"i", b"9-9"]], [b"2-2", [b"z", b"z", b"a", b"no"]]]],
         ]
-        flow = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"9", 0, 1, 2, b"WRONGTYPE x", items]])
-        assert flow.result == Claim(5, 9, False, True, 2, "WRONGTYPE x", [
+        flow = Driven(leases.claim(QUEUE, "me", 7)).answer(
+            [[b"5", b"9", 0, [b"7"], 2, b"WRONGTYPE x", items]]
+        )
+        assert flow.result == Claim(5, 9, False, ["7"], 2, "WRONGTYPE x", [
             Claimed(0, b"1-1", 1, b"x"),
             Claimed(1, b"2-1", 1, b"y", 3, b"9-9"),
             Claimed(1, b"2-2", 1, None),
@@ -94,11 +96,11 @@ class TestClaiming:
     )
     def test_since_when_nobody_knew_its_type(self, field: bytes, found: tuple[int, int | None]) -> None:
         items = [[1, [[b"1-1", [b"b", b"x", b"a", field]]]]]
-        [item] = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 0, 0, 0, b"", items]]).result.items
+        [item] = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 0, [], 0, b"", items]]).result.items
         assert (item.attempt, item.since_ms) == found
 
     def test_nothing(self) -> None:
-        flow = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 1, 0, 0, b"", []]])
+        flow = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 1, [], 0, b"", []]])
         assert flow.result == Claim(5, None, paused=True)
 
     def test_errors_pass(self) -> None:

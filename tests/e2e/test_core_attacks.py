@@ -30,6 +30,7 @@ from redis_toolkit.message import Headers
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.member import Member
 from redis_toolkit.worker.threads import RequestThreads
 from tests.core.awaiting import awaiting, becomes, hub_of
 from tests.core.callers import Scripted, calling, listens
@@ -183,10 +184,10 @@ def test_a_refusal_of_one_request_of_many_says_nothing_of_the_others(scripted: S
 def test_a_leader_that_was_deposed_as_it_finished_does_not_claim(own_server: Server) -> None:
     connections = Connections(own_server.url)
     threads = RequestThreads({}, 2, connections, Settings(), Counters())
-    me, other = threads._workers
+    me, other = Member[Any, Any](), Member[Any, Any]()
     threads._leader = other
     threads._orphans.append((None, b"for the other"))  # type: ignore[arg-type]
-    threads._claim(me)
+    threads._fill(me)
     assert me.link is None
     assert not me.batch
     assert len(threads._orphans) == 1
@@ -195,8 +196,7 @@ def test_a_leader_that_was_deposed_as_it_finished_does_not_claim(own_server: Ser
 def test_nobody_is_woken_by_the_id_of_a_connection_that_is_gone(own_server: Server) -> None:
     connections = Connections(own_server.url)
     threads = RequestThreads({}, 1, connections, Settings(), Counters())
-    (me,) = threads._workers
-    threads._leader, me.link_id = me, 7
+    threads._leader = Member(link_id=7)
     own_server.execute("CONFIG", "RESETSTAT")
     threads._unblock()
     assert "cmdstat_client|unblock" not in own_server.execute("INFO", "commandstats")

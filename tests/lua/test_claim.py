@@ -70,9 +70,17 @@ def test_a_paused_source_gives_nothing(server: Server) -> None:
 
 
 def test_it_says_that_something_was_cancelled(server: Server) -> None:
-    assert not take(server).cancelled
-    server.execute("ZADD", SOURCE.cancelled, 1, "7")
-    assert take(server).cancelled
+    assert take(server).cancelled == []
+    server.execute("ZADD", SOURCE.cancelled, 1, "7", 2, "8")
+    assert take(server).cancelled == ["8", "7"]
+    for number in range(leases.CANCELLED):
+        server.execute("ZADD", SOURCE.cancelled, 10 + number, str(number))
+    assert len(take(server).cancelled) == leases.CANCELLED
+    submit(server, "1")
+    server.execute("DEL", SOURCE.cancelled)
+    server.execute("SET", SOURCE.cancelled, "a foreign value")
+    found = take(server)
+    assert (found.cancelled, len(found.items)) == ([], 1)
 
 
 def test_what_was_delivered_is_not_lost_by_a_later_failure(server: Server) -> None:

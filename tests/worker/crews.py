@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flow import Arg, Call, Flow
+from redis_toolkit._core.flow import Call, Command, Flow
 from redis_toolkit._core.flows import leases, task_ends, tasks
 from redis_toolkit._core.flows.task_ends import Found
 from redis_toolkit._core.flows.tasks import Stats
@@ -140,7 +140,7 @@ class Queue:
     def pending(self, priority: str = "normal") -> list[tuple[str, int]]:
         """Return consumer and delivery count of each entry that is claimed."""
         stream = keys.task_ready("jobs", priority)
-        rows = self._driver.run(_asking("XPENDING", stream, SOURCE.group, "-", "+", 10_000))
+        [rows] = self._driver.run(_asking(("XPENDING", stream, SOURCE.group, "-", "+", 10_000)))
         return [(consumer.decode(), count) for _, consumer, _, count in rows]
 
     def all_done(self, count: int) -> bool:
@@ -148,6 +148,14 @@ class Queue:
         stats = self.stats()
         left = sum(stats.ready.values()) + stats.running + stats.later + stats.dead
         return left == 0 and stats.counters.get("done") == count
+
+    def all_ended(self, ids: Sequence[str]) -> bool:
+        """Whether each of these has a record, and nothing else is anywhere."""
+        stats = self.stats()
+        if sum(stats.ready.values()) + stats.running + stats.later + stats.dead:
+            return False
+        commands = tuple(("HGET", keys.task_record("jobs", one), "state") for one in ids)
+        return self._driver.run(_asking(*commands)) == [b"done"] * len(ids)
 
     def wait_done(self, count: int) -> None:
         eventually(lambda: self.all_done(count), what=f"the end of {count} tasks", timeout=60)
@@ -157,9 +165,9 @@ class Queue:
         self._connections.close()
 
 
-def _asking(*command: Arg) -> Flow[Any]:
-    [reply] = yield Call((command,), repeatable=True)
-    return reply
+def _asking(*commands: Command) -> Flow[list[Any]]:
+    replies: list[Any] = yield Call(commands, repeatable=True)
+    return replies
 
 
 Make = Callable[..., Crewed]

@@ -74,7 +74,7 @@ def test_what_is_due_is_moved_and_the_next_is_known(
     promotion = Promotion(consumer_of(), clock)
     eventually(lambda: promotion.run(driver) or entries(bus, LOW))
     assert list(ask(bus, "ZRANGE", DELAYED, 0, -1)) == ["later"]
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
 
 
 def test_a_claim_tells_when_something_is_due(clock: ServerClock) -> None:
@@ -82,9 +82,9 @@ def test_a_claim_tells_when_something_is_due(clock: ServerClock) -> None:
     promotion.due(1_000_000, None)
     assert promotion.at == NEVER
     promotion.due(1_000_000, 1_600_000)
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
     promotion.due(1_000_000, 1_900_000)  # an older word, or about something that is due later
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
     promotion.due(1_000_000, 900_000)
     assert left(promotion) <= 0
 
@@ -94,10 +94,10 @@ def test_the_channel_tells_when_something_is_due(clock: ServerClock) -> None:
     assert now is not None
     promotion = Promotion(consumer_of(), clock)
     promotion.heard(b"%d" % (now + 600_000))
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
     for garbage in (b"", b"soon", b"-1", b"1e9", b"\xff", "\u0661".encode(), b"9" * 5000):
         promotion.heard(garbage)
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
     promotion.heard(None)  # messages may have been missed
     assert left(promotion) <= 0
 
@@ -123,17 +123,17 @@ def test_what_cannot_be_moved_is_said(bus: Server, driver: LinkDriver, clock: Se
         return True
 
     assert run()
-    assert 0 < left(promotion) <= 1.5  # the script has put it off by a second
+    assert left(promotion) <= 1.5  # the script has put it off by a second
 
 
 def test_a_message_that_was_lost_is_made_up_for(bus: Server, driver: LinkDriver, clock: ServerClock) -> None:
     promotion = Promotion(consumer_of(), clock)
     lookout = Lookout(consumer_of(), clock, promotion)
-    assert lookout.run(driver) == 15.0
+    assert lookout.run(driver) == 30.0
     assert promotion.at == NEVER
     submit_later(bus, "1", 600_000)
     lookout.run(driver)
-    assert 500 < left(promotion) <= 600
+    assert 500 < left(promotion) < 700
 
 
 # -- orders ---------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_orders_are_noted_when_they_are_heard_and_carried_out_by_the_timer(drive
     assert orders.run(driver) is None
     assert done == ["pause", "hurry", "resume"]
     assert all(map(me.holdings.is_cancelled, ("7", "a b", "\ufffd")))
-    assert 0 < left(cancellations) <= 0.5
+    assert left(cancellations) <= 0.5
 
 
 def test_when_messages_may_have_been_missed_everything_is_asked_for(driver: LinkDriver) -> None:
@@ -178,7 +178,10 @@ def test_cancelled_ids_are_known_until_they_have_ended(bus: Server, driver: Link
     cancellations = Cancellations(me)
     assert cancellations.run(driver) is None
     bus.execute("ZADD", SOURCE.cancelled, 1, "2", 1, "other")
-    cancellations.noticed()
+    cancellations.noticed(["2"])
+    assert (one.cancelled, two.cancelled, me.holdings.is_cancelled("other")) == (False, True, False)
+    assert left(cancellations) <= 0.5
+    cancellations.noticed(["2", *map(str, range(1000, 1099))])  # as many as a claim tells
     assert left(cancellations) <= 0
     assert cancellations.run(driver) == 0.5
     assert (one.cancelled, two.cancelled, me.holdings.is_cancelled("other")) == (False, True, True)
@@ -198,7 +201,7 @@ def test_a_log_is_trimmed_when_something_in_it_has_ended(bus: Server, driver: Li
     log = EVENTS.source.streams[1]
     one, two = hold(me, bus)
     trimming = Trimming(me)
-    assert 0 < left(trimming) <= 5
+    assert left(trimming) <= 5
     packet = me.rounds.settle([ok(one.claimed)])
     [reply] = [driver.run(_call(command)) for command in packet.commands]
     me.rounds.take(packet, [reply])
@@ -222,7 +225,7 @@ def test_consumers_of_dead_workers_go_and_orphans_are_put_back(
     bus.execute("XGROUP", "DELCONSUMER", LOW, GROUP, "dead")
     me, counters = consumer_of(), Counters()
     cleaning = Cleaning(me, counters)
-    assert left(cleaning) <= 60
+    assert left(cleaning) <= 120
     with caplog.at_level(logging.WARNING):
         first = cleaning.run(driver)
     assert first is not None
@@ -236,4 +239,4 @@ def test_where_nothing_is_found_it_looks_less_often(bus: Server, driver: LinkDri
     cleaning = Cleaning(consumer_of(), Counters())
     waits = [cleaning.run(driver) or 0 for _ in range(5)]
     assert 90 <= waits[0] <= 150
-    assert all(180 <= wait <= 300 for wait in waits[1:])
+    assert all(180 <= wait <= 375 for wait in waits[1:])

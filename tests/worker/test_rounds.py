@@ -121,12 +121,12 @@ def test_claims_tell_what_is_due_and_that_something_was_cancelled(server: Server
         me.turn()
         [(now, due)] = me.due
         assert due is None
-        assert me.cancelled == 0
+        assert me.cancelled == []
         server.execute("ZADD", DELAYED, now + 5000, "x")
         server.execute("ZADD", SOURCE.cancelled, now + 5000, "y")
         me.turn()
         assert me.due[1][1] == now + 5000
-        assert me.cancelled == 1
+        assert me.cancelled == ["y"]
 
 
 # -- settling -------------------------------------------------------------------------------------
@@ -398,6 +398,19 @@ def test_a_queue_that_was_lost_is_made_again_and_said_to_be(server: Server) -> N
         server.execute("FLUSHALL")
         submit(server, "1")
         assert bodies(me.until_claimed()) == [b'{"id":"1"}']
+        assert me.lost == 1
+
+
+def test_a_stream_that_is_reached_later_was_not_lost(server: Server) -> None:
+    submit(server, *"1234", priority="high")
+    with Turns(server) as me:
+        assert len(me.turn(free=2).claimed) == 2
+        assert server.execute("EXISTS", LOW) == 0
+        assert len(me.turn(free=3).claimed) == 2
+        assert server.execute("EXISTS", LOW) == 1
+        assert me.lost == 0
+        server.execute("XGROUP", "DESTROY", LOW, SOURCE.group)
+        me.turn()
         assert me.lost == 1
 
 

@@ -45,9 +45,10 @@ class Turns:
         self.rounds = Rounds(of, consumer, lease, now=self.clock)
         self.asked: list[str] = []
         self.due: list[tuple[int, int | None]] = []
-        self.cancelled = self.lost = 0
+        self.cancelled: list[str] = []
+        self.lost = 0
         self.rounds.due = lambda now_ms, due_ms: self.due.append((now_ms, due_ms))
-        self.rounds.cancelled = self._note_cancelled
+        self.rounds.cancelled = self.cancelled.extend
         self.rounds.state_lost = self._note_lost
 
     def __enter__(self) -> Turns:
@@ -82,9 +83,6 @@ class Turns:
                 return found
             self.clock.now += 0.1
         raise AssertionError("nothing was claimed")
-
-    def _note_cancelled(self) -> None:
-        self.cancelled += 1
 
     def _note_lost(self) -> None:
         self.lost += 1

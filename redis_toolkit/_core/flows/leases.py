@@ -34,6 +34,7 @@ from redis_toolkit._core.scripts import (
 
 __all__ = [
     "BATCH",
+    "CANCELLED",
     "block",
     "claim",
     "claim_call",
@@ -67,6 +68,8 @@ BATCH = 500
 PROMOTED = 500
 PROMOTED_IN_A_ROW = 20
 ORPHANS = 100
+CANCELLED = 100
+"""How many cancelled ids a claim tells at most."""
 
 
 # -- claiming -----------------------------------------------------------------------------------------
@@ -81,7 +84,8 @@ def claim_call(source: Source, consumer: str, free: int) -> ScriptCall:
 def read_claim(reply: Any) -> Claim:
     """Return what a claim brought, from the reply to `claim_call`."""
     now, due, paused, cancelled, made, error, items = reply
-    taken = Claim(int(now), _due(due), bool(paused), bool(cancelled), made, error.decode("utf-8", "replace"))
+    names = [name.decode("utf-8", "replace") for name in cancelled]
+    taken = Claim(int(now), _due(due), bool(paused), names, made, error.decode("utf-8", "replace"))
     for place, entries in items:
         taken.items += [_claimed(place - 1, entry, fields) for entry, fields in entries]
     return taken

@@ -92,7 +92,7 @@ class Claim:
         now: the server's ms.
         due: the server's ms when the first of what is delayed is due, or None.
         paused: the source is paused: nothing is claimed.
-        cancelled: there are cancelled ids; `tasks.cancelled_of` says whether these are among them.
+        cancelled: ids that were cancelled last, and have not ended: at most `leases.CANCELLED`.
         made: how many groups were missing and have been made again: the server has lost its state.
         error: why the rest of the streams was not read, or "".
         items: in the order of the streams.
@@ -101,7 +101,7 @@ class Claim:
     now: int
     due: int | None
     paused: bool = False
-    cancelled: bool = False
+    cancelled: list[str] = field(default_factory=list)
     made: int = 0
     error: str = ""
     items: list[Claimed] = field(default_factory=list)

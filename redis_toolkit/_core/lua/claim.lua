@@ -1,8 +1,8 @@
 -- Takes what is ready from the streams of one source, in their order, without waiting.
 -- KEYS 1 ZSET of what is due later, 2 STRING while paused, 3 ZSET of cancelled ids, 4 and on: STREAMs
 -- ARGV 1 group, 2 consumer, 3 how many at most, 4 how many of the first streams may be made with their group
--- Returns {server ms, earliest due ms or '', paused, some are cancelled, groups made, error or '', items}
---   items: {index of the stream from 1, {{entry id, fields}, ...}} for each stream that had some.
+-- Returns {server ms, earliest due ms or '', paused, ids cancelled last, groups made, error or '', items}
+--   ids: at most 100; items: {index of the stream from 1, {{entry id, fields}, ...}} for each stream that had some.
 --
 -- What a stream has delivered is in nobody's hands but this reply's, so no later failure may lose it: an
 -- error after the first stream comes as text, beside what was taken. COUNT 0 would mean all there is.
@@ -10,10 +10,13 @@ local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or ''
 local group, me, free = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local paused, cancelled, made, items = 0, 0, 0, {}
+local paused, cancelled, made, items = 0, {}, 0, {}
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then
   paused = redis.call('EXISTS', KEYS[2])
-  cancelled = redis.call('EXISTS', KEYS[3])
+  cancelled = redis.pcall('ZREVRANGE', KEYS[3], 0, 99)
+  if cancelled.err then
+    cancelled = {}
+  end
 end
 if paused == 1 then
   return {now, due, 1, cancelled, 0, '', items}
