@@ -5,17 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flows import leases, task_ends
+from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed, Settlement
-from redis_toolkit._core.sync_driver import LinkDriver, SyncDriver
-from redis_toolkit.settings import Settings
+from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.worker import work_threads
 from redis_toolkit.worker.holdings import Item
 from tests.kit.servers import Server
@@ -36,7 +33,7 @@ def test_every_task_runs_and_ends_once(make_crew: Make, queue: Queue) -> None:
     assert ran == Counter(range(10_000))
     eventually(lambda: crew.held == 0, what="nothing held")
     assert queue.pending() == []
-    assert WIRE.read_reply(queue.record(4711).reply).id == "4711"
+    assert WIRE.read_reply(queue.record(4711).reply or b"").id == "4711"
     assert crew.counters.snapshot() == {}
 
 
@@ -169,37 +166,28 @@ def test_of_a_mixed_batch_the_quick_ones_end_before_a_slow_one_begins(
     queue.wait_done(TRAINED + 21)
 
 
-def test_who_waits_hears_before_anything_slow_begins(make_crew: Make, queue: Queue, crew_gate: Gate) -> None:
-    """One place: nobody else would tell it while the slow one runs."""
-    hold = Gate()
+def test_who_waits_hears_before_anything_slow_begins(
+    make_crew: Make, queue: Queue, bus: Server, crew_gate: Gate
+) -> None:
+    """One place: nobody else would tell it while the slow one runs, claimed as the quick one ends."""
+    second = Queue(bus)
 
     def work(number: int) -> int:
-        hold.wait()
+        if number == 1:
+            second.submit([2], "slow")
         return number
 
     make_crew({"work": work, "slow": lambda number: crew_gate.wait()}, places=1).start()
+    queue.train()
+    address = keys.task_reply("jobs", "a wait")
+    bus.execute("HSET", SOURCE.waiters, "1", address)
     queue.submit([1])
-    hold.wait_entered()
-    queue.submit([2], "slow")
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(wait_for, queue.server, "1")
-        eventually(lambda: queue.server.execute("EXISTS", SOURCE.waiters), what="the waiter's address")
-        hold.event.set()
-        assert waits.result(DEADLINE).data == 1
-        crew_gate.wait_entered()
+    crew_gate.wait_entered()
+    eventually(lambda: bus.execute("LLEN", address) == 1, what="a reply")
     assert queue.record(2).state is None
     crew_gate.event.set()
-
-
-def wait_for(server: Server, task_id: str) -> Any:
-    """Wait for the end of a task, as a caller does."""
-    connections = Connections(server.url)
-    try:
-        return SyncDriver(connections, Settings()).run(
-            task_ends.wait(SOURCE, task_id, "a wait", WIRE, timeout_ms=int(DEADLINE * 1000))
-        )
-    finally:
-        connections.close()
+    queue.wait_done(TRAINED + 2)
+    second.close()
 
 
 def test_what_cannot_be_told_is_counted(make_crew: Make, queue: Queue, bus: Server, crew_gate: Gate) -> None:
@@ -249,12 +237,15 @@ def test_a_settlement_that_the_server_refuses_is_sent_again(
     assert caplog.text.count("WARNING") == 1
 
 
-def test_a_queue_that_is_paused_is_left_alone_until_it_is_resumed(make_crew: Make, queue: Queue) -> None:
+def test_a_queue_that_is_paused_is_left_alone_until_it_is_resumed(
+    make_crew: Make, queue: Queue, bus: Server
+) -> None:
     connections = Connections(queue.server.url)
     driver = LinkDriver(connections, DEADLINE)
     crew = make_crew(lambda number: number).start()
     queue.submit([1])
     queue.wait_done(1)
+    eventually(lambda: bus.execute("INFO", "clients")["blocked_clients"] == 1, what="a leader that waits")
     driver.run(leases.pause(SOURCE))
     queue.submit([2, 3])
     eventually(lambda: queue.pending() == [("me", 0)], what="what was taken, given back")
