@@ -1,5 +1,4 @@
--- Cancels a task: at once if it is due later or its entry is known and not claimed, else when a worker claims
--- it or hears of it.
+-- Cancels a task: at once if it is due later or its entry is known and free, else when a worker hears of it.
 -- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 HASH of its record, 4 ZSET of cancelled ids,
 --   5 HASH of waiters, 6 HASH of counters, 7 (optional) STREAM that has its entry
 -- ARGV 1 id, 2 reply that says so, 3 ttl ms of the record, 4 ms to remember it, 5 Pub/Sub channel of control,
@@ -22,7 +21,8 @@ elseif KEYS[7] then
   if rows and rows.err and not rows.err:find('NOGROUP', 1, true) then
     return rows
   end
-  if rows and (rows.err or #rows == 0 or rows[1][4] == 0) then -- delivered 0 times: a worker has given it back
+  -- what a worker has given back is claimed still, and delivered 0 times
+  if rows and (rows.err or #rows == 0 or rows[1][4] == 0) then
     redis.call('XDEL', KEYS[7], ARGV[7])
     if not rows.err then
       redis.call('XACK', KEYS[7], ARGV[6], ARGV[7])
