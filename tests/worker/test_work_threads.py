@@ -111,7 +111,7 @@ def test_a_quick_handler_that_gets_stuck_holds_back_nothing_of_its_batch(
     crew_gate.wait_entered()
     others = [number for number in range(40) if number != stuck]
     eventually(lambda: queue.ended(range(40)) == others, what="the end of all others")
-    assert crew.held == 1
+    eventually(lambda: crew.held == 1, what="one that is held")
     crew_gate.event.set()
     queue.wait_done(TRAINED + 40)
 
@@ -229,7 +229,7 @@ def test_a_settlement_that_the_server_refuses_is_sent_again(
     others = [number for number in range(10) if number != 3]
     eventually(lambda: [n for n in range(10) if n != 3 and queue.ended([n])] == others, what="the others")
     eventually(lambda: "cannot be settled" in caplog.text, what="a line in the log")
-    assert crew.held == 1
+    eventually(lambda: crew.held == 1, what="one that is held")
     assert len(queue.pending()) == 1
     bus.execute("DEL", in_the_way)
     queue.wait_done(10)

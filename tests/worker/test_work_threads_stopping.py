@@ -53,7 +53,7 @@ def test_what_runs_gets_its_time_and_what_was_not_begun_is_given_back_at_once(
         eventually(lambda: runnable(queue) == 34, what="the rest given back")
         assert not stopping.done()
         assert ("me", 1) in queue.pending()
-        assert crew.held == 1
+        eventually(lambda: crew.held == 1, what="the others settled")
         crew_gate.event.set()
         assert stopping.result(DEADLINE)
     assert queue.ended(range(40)) == [0, 1, 2, 3, 4, 5]
@@ -152,7 +152,7 @@ def test_a_thread_that_runs_beyond_the_timeout_is_replaced(
     eventually(lambda: crew.threads.abandoned == 0, what="the end of the threads")
     assert queue.ended([0, 1], "failed") == [0, 1]
     assert queue.stats().counters == {"done": 8, "dead": 2}
-    assert crew.held == 0
+    eventually(lambda: crew.held == 0, what="nothing held")
 
 
 @pytest.mark.fault(8, "tasks")
