@@ -29,6 +29,7 @@ from redis_toolkit.errors import (
     StreamFull,
     TaskCancelled,
     TaskExpired,
+    TaskUnknown,
     WorkersFailed,
 )
 from redis_toolkit.jobs import Backoff
@@ -84,5 +85,6 @@ __all__ = [
     "StreamFull",
     "TaskCancelled",
     "TaskExpired",
+    "TaskUnknown",
     "WorkersFailed",
 ]

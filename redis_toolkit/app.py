@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from redis_toolkit._core import loops
@@ -202,8 +202,11 @@ class App(Groups):
         Raises:
             RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
         """
+        self._start(workers, sys._getframe(1))
+
+    def _start(self, workers: int, caller: FrameType) -> None:
         loops.check_blocking("start")
-        self._service.start(workers, sys._getframe(1))
+        self._service.start(workers, caller)
         atexit.register(self.stop)
 
     def stop(self) -> None:
@@ -229,8 +232,11 @@ class App(Groups):
 
     async def astart(self, workers: int = 0) -> None:
         """Await what `start` does. ``async def`` handlers run on the running loop."""
+        await self._astart(workers, sys._getframe(1))
+
+    async def _astart(self, workers: int, caller: FrameType) -> None:
         if workers:
-            await asyncio.to_thread(self._service.start, workers, sys._getframe(1))
+            await asyncio.to_thread(self._service.start, workers, caller)
         else:
             await self._service.astart()
         atexit.register(self.stop)

@@ -156,6 +156,22 @@ class Binding:
         positional = [arguments.pop(name) for name in self._positional if name in arguments]
         return self.function(*positional, **arguments)
 
+    @property
+    def payload(self) -> inspect.Signature:
+        """What a caller passes: the signature without annotations, and without what the message gives."""
+        parameters = inspect.signature(self.function).parameters
+        none = inspect.Parameter.empty
+        passed = [
+            one.replace(annotation=none) for one in parameters.values() if one.name not in self._special
+        ]
+        return inspect.Signature(passed)
+
+    def result_converter(self) -> Converter | None:
+        """Return what converts a result that has travelled to the function's return annotation."""
+        annotation = inspect.signature(self.function).return_annotation
+        result = inspect.Parameter("result", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+        return converter(self._resolved(result))
+
     def _annotated(self) -> list[tuple[inspect.Parameter, Any]]:
         try:
             parameters = list(inspect.signature(self.function).parameters.values())

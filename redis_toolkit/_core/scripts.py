@@ -30,6 +30,7 @@ __all__ = [
     "SERVE",
     "SETTLE",
     "TASK_CANCEL",
+    "TASK_FIND",
     "TASK_PROGRESS",
     "TASK_PURGE",
     "TASK_STATS",
@@ -78,6 +79,7 @@ RELEASE = _load("release")
 REVIVE = _load("revive")
 SETTLE = _load("settle")
 TASK_CANCEL = _load("task_cancel")
+TASK_FIND = _load("task_find")
 TASK_PROGRESS = _load("task_progress")
 TASK_PURGE = _load("task_purge")
 TASK_STATS = _load("task_stats")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from redis_toolkit._core import loops
 from redis_toolkit.app import App
 
 __all__ = ["Running", "Stopping", "sibling"]
@@ -43,6 +44,18 @@ class Running(Stopping):
     def stop(self) -> None:
         """Stop it; what is being handled gets to finish. May be called again, and by a handler too."""
         self._app._stop_anywhere()
+
+    async def astop(self) -> None:
+        """Await what `stop` does."""
+        await loops.in_thread(self.stop)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.astop()
 
 
 def sibling(app: App | None, url: str | None) -> App:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from redis_toolkit import App, PermissionDenied, keys
+from redis_toolkit import App, PermissionDenied, RemoteError, keys
+from redis_toolkit.patterns import TaskQueue
 from tests.e2e.conftest import MakeApp
+from tests.e2e.queues import Queue
+from tests.e2e.styles import Background, Style
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
@@ -245,3 +248,46 @@ def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
 
 def refusals(client: Any) -> int:
     return int(client.info("commandstats")["cmdstat_blpop"]["rejected_calls"])
+
+
+@pytest.fixture(params=["called", "awaited"])
+def submitter(
+    request: pytest.FixtureRequest, user: Callable[..., str], no_thread_is_left: None
+) -> Iterator[Queue]:
+    background = Background()
+    app = App(user("submitter", RULES["submitters"]))
+    yield Queue(app, Style(calls=request.param), background, "jobs")
+    background.run(app.astop())
+    background.close()
+
+
+@pytest.mark.usefixtures("threads_and_calls")
+@pytest.mark.fault(35, "tasks")
+def test_the_rules_for_submitters_are_enough(submitter: Queue, app: App) -> None:
+    TaskQueue("jobs", app=app).task(name="halve", retries=1, backoff=0.01)(lambda a: 10 / a)
+    queue = submitter
+    options: list[dict[str, Any]] = [{"delay": 60}, {"expires": 60}, {}, {"id": "7", "unique_key": "only"}]
+    cancelled, *handles = [queue.submit("halve", 2, **one) for one in options]
+    assert queue.do(cancelled, "cancel")
+    queue.pause()
+    queue.resume()
+    with app:
+        assert queue.results(handles) == [5] * 3
+        assert queue.result(queue.real.handle("7")) == 5
+        assert (queue.do(handles[0], "status"), queue.do(handles[0], "progress")) == ("done", None)
+        with pytest.raises(RemoteError):
+            queue.result(queue.submit("halve", 0))
+        queue.join(30)
+    assert queue.retry_dead([queue.dead()[0].id]) == 1
+    queue.submit("halve", 2, unique_key="another")
+    queue.submit("halve", 2, delay=60)
+    assert queue.purge() == 3
+    assert queue.stats().pending == 0
+
+
+@pytest.mark.fault(35, "tasks")
+def test_a_submit_without_a_right_is_refused(user: Callable[..., str], make_app: MakeApp) -> None:
+    queue = TaskQueue("jobs", app=make_app(user("ann", CALLER, "-xadd")))
+    for options in ({}, {"id": "7"}):
+        with pytest.raises(PermissionDenied, match=r"(?i)xadd"):
+            queue.app._driver.run(queue._submitting.flow([queue.call("add", 1, **options)]))  # type: ignore[arg-type]

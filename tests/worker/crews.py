@@ -11,8 +11,9 @@ from typing import Any
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import Call, Command, Flow
-from redis_toolkit._core.flows import leases, tasks
-from redis_toolkit._core.flows.tasks import Record, Stats
+from redis_toolkit._core.flows import leases, task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Found
+from redis_toolkit._core.flows.tasks import Stats
 from redis_toolkit._core.flows.work import Letter
 from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.binding import Binding
@@ -123,8 +124,8 @@ class Queue:
         self.submit([-1 - number for number in range(TRAINED)])
         self.wait_done(TRAINED)
 
-    def record(self, task_id: object) -> Record:
-        return self._driver.run(tasks.look("jobs", str(task_id)))
+    def record(self, task_id: object) -> Found:
+        return self._driver.run(task_ends.find(SOURCE, str(task_id)))
 
     def ended(self, ids: Iterable[object], state: str = "done") -> list[object]:
         """Return those of the ids that have ended so."""
