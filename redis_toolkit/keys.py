@@ -60,4 +60,5 @@ def patterns() -> str:
 
 def is_reply_key(key: str) -> bool:
     """Return whether a server may push a reply to this key: a caller's reply list or an inbox."""
-    return (key.startswith("rt:c:{") and "}:reply:" in key) or key.startswith("rt:i:{")
+    kind = key[:6]
+    return kind == "rt:i:{" or (kind == "rt:c:{" and "}:reply:" in key)

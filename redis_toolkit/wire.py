@@ -21,9 +21,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
+from redis_toolkit.codecs.json_codec import quoted
+from redis_toolkit.envelope_fields import (
+    checked_headers,
+    is_address,
+    is_sendable,
+    read_headers,
+    text_of,
+    utf8,
+)
 from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError
-from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
 
 __all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire", "reply_id"]
@@ -82,6 +90,7 @@ class Wire:
             codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
         )
         self._json = codec if isinstance(codec, JSONCodec) else _JSON
+        self._joins = type(codec) is JSONCodec
         self._exclusive = getattr(codec, "exclusive", False) is True
 
     # -- writing ----------------------------------------------------------------------------------
@@ -121,6 +130,9 @@ class Wire:
         attempt: int = 1,
     ) -> bytes:
         """Return the envelope of a request; raises as `live` does."""
+        if self._joins and not headers and channel is None and attempt == 1:
+            head = f'{{"id":{quoted(request_id)},"reply_to":{quoted(reply_to)},'
+            return self._joined(f'{head}"spread":true,"data":' if spread else f'{head}"data":', data)
         fields: dict[str, Any] = {"id": request_id, "reply_to": reply_to}
         if channel is not None:
             fields["channel"] = channel
@@ -132,20 +144,22 @@ class Wire:
 
     def reply(self, request_id: str, data: Any) -> bytes:
         """Return the envelope of a handler's return value; raises as `live` does."""
+        if self._joins:
+            return self._joined(f'{{"id":{quoted(request_id)},"data":', data)
         return self._envelope({"id": request_id}, data, None)
 
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
         """Return the envelope of a handler's exception, shortened when it would be over the limit."""
         room = max(self.max_payload // 16, 64)  # characters: each of two texts may take 7 bytes for one
-        fields = {"type": type(error).__name__, "message": _text(error)[:room]}
+        fields = {"type": type(error).__name__, "message": text_of(error)[:room]}
         if traceback:
-            fields["traceback"] = _utf8(traceback[-room:])
+            fields["traceback"] = utf8(traceback[-room:])
         native = self._native or _MSGPACK
         return native.encode({"id": request_id, "error": fields})
 
     def _envelope(self, fields: dict[str, Any], data: Any, headers: Mapping[str, str] | None) -> bytes:
         if headers:
-            fields["headers"] = _checked_headers(headers)
+            fields["headers"] = checked_headers(headers)
         if self._native is not None:
             fields["data"] = data
             return self._within_limit(self._encode_fields(fields))
@@ -160,6 +174,17 @@ class Wire:
         except EncodeError:
             native.encode(fields["data"])  # its error names the place in the payload
             raise
+
+    def _joined(self, head: str, data: Any) -> bytes:
+        """Return what `_envelope` does for most messages; as JSON, whose first fields are written."""
+        try:
+            body = self._json.encode_envelope(head, data)
+        except EncodeError:
+            self._json.encode(data)  # as above
+            raise
+        if len(body) > self.max_payload:
+            self._within_limit(body)
+        return body
 
     def _encode(self, data: Any) -> bytes:
         if self._native is not None:
@@ -205,7 +230,7 @@ class Wire:
                 raise DecodeError(
                     f"an envelope of version {value['rt']}, this reader knows 1: update it first"
                 )
-            return self._payload(value), _read_headers(value)
+            return self._payload(value), read_headers(value.get("headers"))
         if self._native is None:  # only looks like an envelope: what it holds has not been through the codec
             return self._decode(body), Headers()
         return value, Headers()
@@ -219,10 +244,10 @@ class Wire:
             DecodeError: not even those.
         """
         fields = self._fields(body)
-        if not isinstance(fields, dict) or not _is_sendable(fields.get("id")):
+        if type(fields) is not dict or not is_sendable(fields.get("id")):
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
-        if reply_to is not None and not _is_address(reply_to):
+        if reply_to is not None and not is_address(reply_to):
             shown = start_of(reply_to.encode(errors="replace")) if isinstance(reply_to, str) else "(no text)"
             raise DecodeError(f"reply_to={shown} is not a reply key")
         try:
@@ -238,12 +263,13 @@ class Wire:
             DecodeError: it does not.
         """
         try:
-            self._refuse_oversize(body)
+            if len(body) > self.max_payload:
+                self._refuse_oversize(body)
             return self._read_native(body)
         except DecodeError as error:
             head = head_of(body)
             whose, reply_to = head.get("id"), head.get("reply_to")
-            if not _is_sendable(whose) or (reply_to is not None and not _is_address(reply_to)):
+            if not is_sendable(whose) or (reply_to is not None and not is_address(reply_to)):
                 raise
             raise UnreadableEnvelope(str(error), whose, reply_to) from error  # type: ignore[arg-type]
 
@@ -255,15 +281,10 @@ class Wire:
             raise DecodeError("the field 'channel' of the request is not text")
         if type(attempt) is not int:
             raise DecodeError("the field 'attempt' of the request is not a whole number")
-        return IncomingRequest(
-            id=fields["id"],
-            reply_to=reply_to,
-            data=self._payload(fields),
-            headers=_read_headers(fields),
-            channel=channel,
-            spread=fields.get("spread") is True,
-            attempt=attempt,
-        )
+        data = self._payload(fields)
+        headers = read_headers(fields.get("headers"))
+        spread = fields.get("spread") is True
+        return IncomingRequest(fields["id"], reply_to, data, headers, channel, spread, attempt)
 
     def read_reply(self, body: bytes) -> Reply:
         """Return the reply in an envelope.
@@ -294,7 +315,9 @@ class Wire:
     def _read_native(self, body: bytes) -> Any:
         if len(body) == 1:
             return (self._native or _JSON).decode(body)
-        return (_MSGPACK if body[:1] >= b"\x80" else self._json).decode(body)
+        return (self._json if body < b"\x80" else _MSGPACK).decode(
+            body
+        )  # bytes are compared from the first on
 
     def _payload(self, fields: dict[str, Any]) -> Any:
         data, name = fields.get("data"), fields.get("codec")
@@ -349,52 +372,5 @@ def reply_id(body: bytes) -> str | None:
     return found_id if isinstance(found_id, str) else None
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    if not isinstance(headers, Mapping):
-        raise EncodeError(f"headers are a map of text to text, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not _is_text(name) or not _is_text(value):
-            raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
-    return dict(headers)
-
-
 def _is_opaque_envelope(body: bytes) -> bool:
     return b"\x80" <= body[:1] <= b"\x8f" and body[1:5] == _OPAQUE_MARK
-
-
-def _is_sendable(value: Any) -> bool:
-    """Return whether it is text with a UTF-8 form: JSON can carry half a surrogate pair, a reply cannot."""
-    return isinstance(value, str) and (value.isascii() or _utf8(value) == value)
-
-
-def _is_address(value: Any) -> bool:
-    return _is_sendable(value) and is_reply_key(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _read_headers(fields: dict[str, Any]) -> Headers:
-    headers = fields.get("headers")
-    if headers is None:
-        return Headers()
-    if not isinstance(headers, dict) or not all(
-        isinstance(name, str) and isinstance(value, str) for name, value in headers.items()
-    ):
-        raise DecodeError("the field 'headers' is not a map of text to text")
-    return Headers(headers)
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, RemoteError):
-        return _utf8(f"{error.type}: {error.message}")
-    try:
-        return _utf8(str(error))
-    except Exception as failure:
-        return f"(its text cannot be shown: {type(failure).__name__})"
-
-
-def _utf8(text: str) -> str:
-    """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -4,6 +4,8 @@ Rules:
 
 - The C encoder and scanner of `json` do the work. What they let through (keys that are no text, long
   numbers, duplicate keys, depth) is looked for in the text (`json_text`), and closely only in doubt.
+- Most messages are small and leave no doubt. They are read and written by one function each, without a
+  call of another of ours; whatever they do not answer is answered by the general way, errors included.
 - A duplicate key makes the text have more keys than the value: no hook is needed to notice it.
 """
 
@@ -17,10 +19,16 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from redis_toolkit.codecs.json_text import (
+    CONSTANT_KEY,
     DEEP,
     EXPONENT,
+    KEY_MARKS,
     LONG,
     MANY,
+    MARKS,
+    NUMBER_KEY,
+    SPACE,
+    exponent_in_doubt,
     has_too_many_parts,
     key_in_doubt,
     long_number_in_doubt,
@@ -32,8 +40,10 @@ from redis_toolkit.codecs.protocol import start_of
 from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, strings_in
 from redis_toolkit.errors import DecodeError, EncodeError
 
-__all__ = ["TOO_DEEP", "JSONCodec", "plain_json"]
+__all__ = ["TOO_DEEP", "JSONCodec", "plain_json", "quoted"]
 
+quoted: Callable[[str], str] = json.encoder.encode_basestring
+"""Writes a text as JSON."""
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _FEW_KEYS = 16
 _SPACE = " \t\r\n"
@@ -69,6 +79,7 @@ class JSONCodec:
         )
         self._write = _c_encoder(encoder) or encoder.encode
         self._plain = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._scan: Callable[[str, int], tuple[Any, int]] = self._plain.scan_once  # type: ignore[attr-defined]
         self._keys = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_checked_object)
         self._close = json.JSONDecoder(
             parse_constant=_refuse_constant,
@@ -85,8 +96,30 @@ class JSONCodec:
         except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             refuse_unfit(value)
             raise EncodeError(reason(error)) from error
+        if not _is_clear(body):
+            self._check(value, body)
+        return body
+
+    def encode_envelope(self, head: str, data: Any) -> bytes:
+        """Return an object whose last field is the payload, under the same rules as `encode`.
+
+        Args:
+            head: its text up to the payload, as in ``{"id":"7","data":``.
+            data: the payload.
+        """
+        try:
+            body = f"{head}{self._write(data)}}}".encode()
+        except Exception as error:  # as in `encode`
+            refuse_unfit({"data": data})
+            raise EncodeError(reason(error)) from error
+        if not _is_clear(body):
+            self._check({"data": data}, body)
+        return body
+
+    def _check(self, value: Any, body: bytes) -> None:
+        """Refuse a value whose text breaks a rule."""
         if len(body) > SPARSE and may_be_sparse(body) and strings_in(value, len(body)) is not None:
-            return body
+            return
         marks = marks_of(body)
         if (
             key_in_doubt(marks)
@@ -95,10 +128,32 @@ class JSONCodec:
             or (len(body) > MANY and has_too_many_parts(body))
         ):
             refuse_unfit(value)
-        return body
 
     def decode(self, body: bytes) -> Any:
         """Return the value of a JSON text."""
+        if len(body) <= SPARSE:
+            try:
+                text = body.decode("utf-8")
+                marks = body.translate(MARKS, SPACE).decode("latin-1")
+                if (
+                    (LONG not in marks or not long_number_in_doubt(marks))
+                    and (EXPONENT not in marks or not exponent_in_doubt(marks))
+                    and ("\\" not in text or "\\u" not in text)
+                ):
+                    value, end = self._scan(text, 0)
+                    missing = keys = marks.count('":')
+                    if type(value) is dict:  # mostly an object, or an envelope around one
+                        missing -= len(value)
+                        if missing and type(data := value.get("data")) is dict:
+                            missing -= len(data)
+                    if (
+                        end == len(text)
+                        and (not missing or _has_keys(value, keys))
+                        and (end <= DEEP or marks.count("[") <= MAX_DEPTH)
+                    ):
+                        return value
+            except (ValueError, StopIteration, RecursionError):
+                pass  # it is read again, for the reason
         try:
             return self._decode(body)
         except (ValueError, RecursionError, MemoryError) as error:
@@ -121,7 +176,9 @@ class JSONCodec:
                     return self._with_whole_text(value, body)
         marks = marks_of(body)
         keys = marks.count('":')
-        if EXPONENT in marks or (LONG in marks and long_number_in_doubt(marks)):
+        if (EXPONENT in marks and exponent_in_doubt(marks)) or (
+            LONG in marks and long_number_in_doubt(marks)
+        ):
             value = _read(self._close, text)
         elif keys <= _FEW_KEYS:
             value = _read(self._plain, text)
@@ -168,6 +225,19 @@ class _CountingDecoder(json.JSONDecoder):
         super().__init__(parse_constant=_refuse_constant, object_hook=count)
 
 
+def _is_clear(body: bytes) -> bool:
+    """Return whether a text that was written is small and breaks no rule, seen at a glance."""
+    if len(body) > SPARSE:
+        return False
+    marks = body.translate(KEY_MARKS).decode("latin-1")
+    return (
+        LONG not in marks
+        and NUMBER_KEY not in marks
+        and CONSTANT_KEY not in marks
+        and (len(body) <= DEEP or marks.count("[") <= MAX_DEPTH)
+    )
+
+
 def _read(decoder: json.JSONDecoder, text: str) -> Any:
     """Decode text without white space around it, as most is; the decoder does the rest."""
     try:
@@ -179,16 +249,7 @@ def _read(decoder: json.JSONDecoder, text: str) -> Any:
 
 def _has_keys(value: Any, wanted: int) -> bool:
     """Return whether a value has as many keys in all; it stops as soon as they are found."""
-    if type(value) is dict:  # mostly an object, or an envelope around one
-        wanted -= len(value)
-        for item in value.values():
-            if type(item) is dict:
-                wanted -= len(item)
-        if wanted <= 0:
-            return wanted == 0
-        waiting = [item for child in value.values() for item in _children(child)]
-    else:
-        waiting = [value]
+    waiting = [value]
     for item in waiting:
         if type(item) is dict:
             wanted -= len(item)
