@@ -31,11 +31,11 @@ def checked_channel(channel: object) -> str:
     Raises:
         ConfigurationError: not text, empty, or text that has no UTF-8 form.
     """
-    if isinstance(channel, list | tuple | set | frozenset):
-        raise ConfigurationError(
-            f"channels are named one by one, not in a {type(channel).__name__}: write *channels"
-        )
     if not isinstance(channel, str):
+        if isinstance(channel, list | tuple | set | frozenset):
+            raise ConfigurationError(
+                f"channels are named one by one, not in a {type(channel).__name__}: write *channels"
+            )
         raise ConfigurationError(
             f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
         )
