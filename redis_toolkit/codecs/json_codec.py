@@ -29,6 +29,7 @@ from redis_toolkit.codecs.json_text import (
     NUMBER_KEY,
     SPACE,
     exponent_in_doubt,
+    half_a_pair,
     has_too_many_parts,
     key_in_doubt,
     long_number_in_doubt,
@@ -37,7 +38,7 @@ from redis_toolkit.codecs.json_text import (
 )
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
-from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, strings_in
+from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, may_have_few_values, strings_in
 from redis_toolkit.errors import DecodeError, EncodeError
 
 __all__ = ["TOO_DEEP", "JSONCodec", "plain_json", "quoted"]
@@ -47,6 +48,7 @@ quoted: Callable[[str], str] = json.encoder.encode_basestring
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _FEW_KEYS = 16
 _SPACE = " \t\r\n"
+_UNREAD = object()
 
 
 def plain_json(value: Any) -> Any:
@@ -81,7 +83,10 @@ class JSONCodec:
         self._plain = json.JSONDecoder(parse_constant=_refuse_constant)
         self._scan: Callable[[str, int], tuple[Any, int]] = self._plain.scan_once  # type: ignore[attr-defined]
         self._keys = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_checked_object)
-        self._close = json.JSONDecoder(
+        self._floats = json.JSONDecoder(
+            parse_constant=_refuse_constant, parse_float=_checked_float, object_pairs_hook=_checked_object
+        )
+        self._numbers = json.JSONDecoder(
             parse_constant=_refuse_constant,
             parse_int=_checked_int,
             parse_float=_checked_float,
@@ -138,7 +143,7 @@ class JSONCodec:
                 if (
                     (LONG not in marks or not long_number_in_doubt(marks))
                     and (EXPONENT not in marks or not exponent_in_doubt(marks))
-                    and ("\\" not in text or "\\u" not in text)
+                    and ("\\" not in text or not half_a_pair(text))
                 ):
                     value, end = self._scan(text, 0)
                     missing = keys = marks.count('":')
@@ -167,36 +172,32 @@ class JSONCodec:
     def _decode(self, body: bytes) -> Any:
         if len(body) > MANY and has_too_many_parts(body):
             raise ValueError(TOO_MANY)
-        text = body.decode("utf-8")
-        if len(body) > SPARSE and may_be_sparse(body) and (b"\\" not in body or b'\\"' not in body):
+        text, value = body.decode("utf-8"), _UNREAD
+        if _is_worth_a_look(body):
             with suppress(ValueError):  # looking closely gives the reason
                 value = _read(self._plain, text)
                 strings = strings_in(value, len(body))
                 if strings is not None and body.count(b'"') == 2 * strings:  # all that are there came out
-                    return self._with_whole_text(value, body)
+                    return _with_whole_text(value, text)
         marks = marks_of(body)
         keys = marks.count('":')
-        if (EXPONENT in marks and exponent_in_doubt(marks)) or (
-            LONG in marks and long_number_in_doubt(marks)
-        ):
-            value = _read(self._close, text)
+        long = LONG in marks and long_number_in_doubt(marks)
+        if long or (EXPONENT in marks and exponent_in_doubt(marks)):
+            value = None  # its memory goes first
+            value = _read(self._numbers if long else self._floats, text)
         elif keys <= _FEW_KEYS:
-            value = _read(self._plain, text)
+            if value is _UNREAD:
+                value = _read(self._plain, text)
             if keys and not _has_keys(value, keys):
                 value = _read(self._keys, text)
         else:
+            value = None
             value, found = self._count(text)
             if found != structure(body)[0]:
                 value = _read(self._keys, text)
         if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
-        return self._with_whole_text(value, body) if b"\\" in body else value
-
-    def _with_whole_text(self, value: Any, body: bytes) -> Any:
-        """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
-        if b"\\u" in body:
-            self._write(value).encode("utf-8")
-        return value
+        return _with_whole_text(value, text)
 
     def _count(self, text: str) -> tuple[Any, int]:
         """Decode a text; also return how many keys the objects have that came out of it."""
@@ -225,6 +226,16 @@ class _CountingDecoder(json.JSONDecoder):
         super().__init__(parse_constant=_refuse_constant, object_hook=count)
 
 
+def _is_worth_a_look(body: bytes) -> bool:
+    """Return whether a text may be settled by the values that come out of it."""
+    return (
+        len(body) > SPARSE
+        and may_be_sparse(body)
+        and may_have_few_values(body)
+        and (b"\\" not in body or b'\\"' not in body)
+    )
+
+
 def _is_clear(body: bytes) -> bool:
     """Return whether a text that was written is small and breaks no rule, seen at a glance."""
     if len(body) > SPARSE:
@@ -245,6 +256,13 @@ def _read(decoder: json.JSONDecoder, text: str) -> Any:
     except StopIteration:
         return decoder.decode(text)
     return value if end == len(text) else decoder.decode(text)
+
+
+def _with_whole_text(value: Any, text: str) -> Any:
+    """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
+    if half := half_a_pair(text):
+        raise ValueError(f"{half} is half of a character: surrogates come in pairs")
+    return value
 
 
 def _has_keys(value: Any, wanted: int) -> bool:
@@ -270,6 +288,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _checked_int(digits: str) -> int:
+    if len(digits) < len(LONG):
+        return int(digits)
     if len(digits) > 20 or not MIN_INT <= (number := int(digits)) <= MAX_INT:
         raise ValueError("a whole number beyond 64 bits")
     return number

@@ -27,6 +27,7 @@ __all__ = [
     "NUMBER_KEY",
     "SPACE",
     "exponent_in_doubt",
+    "half_a_pair",
     "has_too_many_parts",
     "key_in_doubt",
     "long_number_in_doubt",
@@ -52,6 +53,9 @@ NUMBER_KEY, CONSTANT_KEY = '0":', 'lll":'
 _LONGER, _LONG_NEGATIVE = "0" * 20, "-" + "0" * 19
 _NUMBER_KEY = re.compile(r'"-?0[0e.-]*":')
 _LARGE_FLOAT = re.compile(r"[\[,:]-?0[0.]*e000")
+_HALF_A_PAIR = re.compile(
+    r"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F]..)", re.DOTALL
+)
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
 _STRUCTURE = bytes(set(range(256)) - set(b'{}[]":'))
@@ -83,6 +87,17 @@ def key_in_doubt(marks: str) -> bool:
         or '"false":' in marks
         or '"null":' in marks
     )
+
+
+def half_a_pair(text: str) -> str:
+    """Return the first escape in a text of JSON that is half of a surrogate pair without the other half.
+
+    This is no doubt: a text that is valid JSON has escapes in its strings only. Empty when there is none.
+    """
+    if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
+        return ""
+    found = _HALF_A_PAIR.search(text.replace("\\\\", "__"))
+    return found[0] if found is not None else ""
 
 
 def has_too_many_parts(body: bytes) -> bool:
