@@ -106,16 +106,18 @@ class JSONCodec:
         return body
 
     def encode_envelope(self, head: str, data: Any) -> bytes:
-        """Return an object whose last field is the payload, under the same rules as `encode`.
+        """Return an object whose last field is the payload.
 
         Args:
             head: its text up to the payload, as in ``{"id":"7","data":``.
             data: the payload.
+
+        Raises:
+            EncodeError: as `encode`. What is wrong with the payload by itself is named by encoding that.
         """
         try:
             body = f"{head}{self._write(data)}}}".encode()
         except Exception as error:  # as in `encode`
-            refuse_unfit({"data": data})
             raise EncodeError(reason(error)) from error
         if not _is_clear(body):
             self._check({"data": data}, body)
