@@ -359,9 +359,9 @@ def reply_id(body: bytes) -> str | None:
     Replies as this module writes them begin with their id, which is found without decoding the rest.
     """
     if body.startswith(b'{"id":"'):
-        found = body[7 : body.find(b'"', 7)]
-        if b"\\" not in found:
-            return found.decode("utf-8", "replace")
+        found = body[7 : body.find(b'"', 7)].decode("utf-8", "replace")
+        if "\\" not in found:
+            return found
     elif body[1:4] == b"\xa2id" and b"\xa0" <= body[4:5] <= b"\xbf":
         return body[5 : 5 + (body[4] & 0x1F)].decode("utf-8", "replace")
     try:
