@@ -315,9 +315,7 @@ class Wire:
     def _read_native(self, body: bytes) -> Any:
         if len(body) == 1:
             return (self._native or _JSON).decode(body)
-        return (self._json if body < b"\x80" else _MSGPACK).decode(
-            body
-        )  # bytes are compared from the first on
+        return (self._json if body < b"\x80" else _MSGPACK).decode(body)  # the first byte decides
 
     def _payload(self, fields: dict[str, Any]) -> Any:
         data, name = fields.get("data"), fields.get("codec")
