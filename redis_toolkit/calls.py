@@ -6,7 +6,7 @@ Rules: what cannot be sent is refused here, before a driver is asked: names, pay
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import events, requests
@@ -167,8 +167,13 @@ def milliseconds(timeout: object) -> int:
     Raises:
         ConfigurationError: no number, or none from 0 to `MAX_SECONDS`.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_SECONDS:
+    # The type first: `int | float` is made anew each time, and this is asked for each request.
+    if not (type(timeout) is float or _is_number(timeout)) or not 0 < timeout <= MAX_SECONDS:
         raise ConfigurationError(
             f"timeout={timeout!r} must be a number of seconds, over 0 and up to {MAX_SECONDS:,}"
         )
-    return max(int(timeout * 1000), 1)
+    return int(timeout * 1000) or 1
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

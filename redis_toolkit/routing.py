@@ -32,11 +32,11 @@ def checked_channel(channel: object, kind: str = "channel") -> str:
     Raises:
         ConfigurationError: not text, empty, or text that has no UTF-8 form.
     """
-    if isinstance(channel, list | tuple | set | frozenset):
-        raise ConfigurationError(
-            f"{kind}s are named one by one, not in a {type(channel).__name__}: write *{kind}s"
-        )
     if not isinstance(channel, str):
+        if isinstance(channel, list | tuple | set | frozenset):
+            raise ConfigurationError(
+                f"{kind}s are named one by one, not in a {type(channel).__name__}: write *{kind}s"
+            )
         raise ConfigurationError(
             f"a {kind} is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
         )

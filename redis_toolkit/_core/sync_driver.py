@@ -238,7 +238,8 @@ class _Many:
             if isinstance(reply, ResponseError):
                 link.close()
                 raise partly(sort(reply, sent=True, where=link.where), link.where)
-        if not (popped is None or _is_pop_of(reply_key, popped)) or not isinstance(more, list | None):
+        whole = (popped is None or _is_pop_of(reply_key, popped)) and (more is None or type(more) is list)
+        if not whole:
             link.close()
             raise sort(_Shifted([popped, more]), sent=True, where=link.where)
         for body in [*(popped[1:] if popped else ()), *(more or ())]:

@@ -49,7 +49,7 @@ class QueueControl:
         self.priorities = priorities
         self.app = app
         self._source: Source = tasks.queue_source(name, priorities)
-        self._wire: Wire = app._wire
+        self._wire: Wire = app._calls.wire_of(None)
         self._result_ttl_ms = result_ttl_ms
 
     # -- all of it --------------------------------------------------------------------------------

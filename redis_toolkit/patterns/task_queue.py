@@ -106,7 +106,7 @@ class TaskQueue(QueueSubmits):
         submitting = Submitting(
             checked_channel(queue_name, "queue"),
             names,
-            app._wire,
+            app._calls.wire_of(None),
             max_pending=max_pending,
             once_ms=duration_ms("id_ttl", id_ttl),
             unique_ms=duration_ms("unique_ttl", unique_ttl),
