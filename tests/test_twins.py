@@ -14,7 +14,19 @@ from redis_toolkit.patterns.running import Running
 
 PAIRS: dict[type, set[str]] = {
     App: {
-        *("publish", "publish_many", "request", "request_many", "health_check", "start", "stop"),
+        *(
+            "publish",
+            "publish_many",
+            "request",
+            "request_many",
+            "health_check",
+            "start",
+            "stop",
+            "groups",
+            "dead",
+            "requeue",
+            "forget_group",
+        ),
         *("dead", "requeue", "groups", "forget_group"),
     },
     TaskQueue: {
