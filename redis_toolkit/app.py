@@ -27,7 +27,7 @@ from redis_toolkit.grouping import GroupOptions, durable_groups, refuse_options
 from redis_toolkit.groups import Groups
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
-from redis_toolkit.settings import Options, Settings, default_url
+from redis_toolkit.settings import Options, Settings, check_whole, default_url
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
 
@@ -143,9 +143,9 @@ class App(Groups):
         """
         if channels and callable(channels[0]):
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
-        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
-            raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
-        wire = self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+        if concurrency is not None:
+            check_whole("concurrency", concurrency)
+        wire = self._calls.wire_of(codec)
         if group is None:
             refuse_options(durable)
         elif every_worker or not events or requests is not None:

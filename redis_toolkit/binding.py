@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,25 @@ def _refuse_method(function: Callable[..., Any]) -> None:
             f"handler {handler_name(function)} is a method, and there is no {parameters[0]} to call it with: "
             f"register the bound method, as in app.on({name!r})({kind}().{name})"
         )
+
+
+def _around(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the local names of the running functions that a function is written in: it may be annotated with
+    a class of theirs that its own body does not use, and so does not keep."""
+    found: dict[str, Any] = {}
+    code, frame = getattr(function, "__code__", None), inspect.currentframe()
+    if "<locals>" not in getattr(function, "__qualname__", ""):
+        return found
+    while frame is not None:
+        if _contains(frame.f_code, code):
+            found = {**frame.f_locals, **found}  # what is further in hides what is further out
+        frame = frame.f_back
+    return found
+
+
+def _contains(outer: types.CodeType, code: object) -> bool:
+    inside = [one for one in outer.co_consts if isinstance(one, types.CodeType)]
+    return any(one is code or _contains(one, code) for one in inside)
 
 
 def _always(value: Any) -> Callable[[Message], Any]:
@@ -169,7 +189,7 @@ class Binding:
         function = getattr(function, "__func__", function)
         if not hasattr(function, "__globals__"):
             function = getattr(function, "__init__" if isinstance(function, type) else "__call__", function)
-        scope = dict(getattr(function, "__globals__", {}))
+        scope = {**getattr(function, "__globals__", {}), **_around(function)}
         names = getattr(getattr(function, "__code__", None), "co_freevars", ())
         for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
             try:

@@ -15,7 +15,7 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError, StreamFull
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
-from redis_toolkit.settings import MAX_SECONDS
+from redis_toolkit.settings import MAX_SECONDS, check_whole
 from redis_toolkit.wire import Wire
 
 __all__ = ["UNSET", "Calls", "milliseconds"]
@@ -45,12 +45,10 @@ class Calls:
         headers: Headers = None,
         codec: str | Codec | None = None,
         id: str | None = None,
-        *,
-        log: str | None = None,
     ) -> Flow[int]:
-        """Return the flow of `App.publish`; ``log`` as in `events.publish`."""
+        """Return the flow of `App.publish`."""
         event = events.Event(self.wire_of(codec).live(data, headers), _checked_id(id))
-        return _receivers(events.publish(checked_channel(channel), event, log=log))
+        return _receivers(events.publish(checked_channel(channel), event))
 
     def publish_many(
         self, channel: str, payloads: Iterable[Any], headers: Headers, codec: str | Codec | None
@@ -74,8 +72,7 @@ class Calls:
         """Return the flow of `App.request`."""
         if fields and data is not UNSET:
             raise ConfigurationError("request() takes one payload or keyword fields, not both")
-        if type(retries) is not int or retries < 0:
-            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
+        check_whole("retries", retries, least=0)
         call = requests.OutgoingRequest(
             checked_channel(channel),
             new_id(),
@@ -98,8 +95,7 @@ class Calls:
         return_exceptions: bool,
     ) -> Flow[list[Any]]:
         """Return the flow of `App.request_many`."""
-        if type(window) is not int or window < 1:
-            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
+        check_whole("window", window)
         channel, together = checked_channel(channel), new_id()
         calls = [
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)

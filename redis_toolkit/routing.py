@@ -218,6 +218,10 @@ class LiveTable:
     """Says which handlers get a message, given what is subscribed and confirmed on one connection.
 
     Only its reader uses it. ``targets`` are any objects that stand for a handler's lane.
+
+    Attributes:
+        exact: who gets a message that came by the exact subscription of its channel.
+        globs: who is registered with a glob; `of_glob` says who gets a message that came by it.
     """
 
     exact: dict[bytes, list[Any]] = field(default_factory=dict)
@@ -249,10 +253,6 @@ class LiveTable:
     def is_confirmed(self, name: bytes, *, glob: bool) -> bool:
         """Return whether a subscription is confirmed."""
         return name in (self._confirmed_globs if glob else self.confirmed)
-
-    def of_channel(self, channel: bytes) -> list[Any]:
-        """Return who gets a message that came by the exact subscription of its channel."""
-        return self.exact.get(channel, [])
 
     def of_glob(self, glob: bytes, channel: bytes) -> list[Any]:
         """Return who gets a message that came by a glob: those for whom no other comes first."""

@@ -88,6 +88,14 @@ class Failed(Exception):
         self.error = error
         self.why = why or str(error)
 
+    def passes(self, *, repeatable: bool) -> bool:
+        """Return whether the operation may be tried again.
+
+        Args:
+            repeatable: whether it does no harm to execute it twice.
+        """
+        return self.fate is Fate.NOT_EXECUTED or (repeatable and self.fate is Fate.UNKNOWN)
+
 
 class PasswordUnknown(redis.AuthenticationError):
     """There is no password to log in with: what was asked for it failed."""
@@ -276,9 +284,7 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     """
 
     def may_retry(error: BaseException) -> bool:
-        if not isinstance(error, Failed):
-            return False
-        return error.fate is Fate.NOT_EXECUTED or (repeatable and error.fate is Fate.UNKNOWN)
+        return isinstance(error, Failed) and error.passes(repeatable=repeatable)
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_retry),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Wire
 from tests.core.callers import LATE, Interrupted, Scripted, calling, interrupting, listens, serving
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 
 
 class TestRequests:
@@ -50,21 +51,13 @@ class TestRequests:
             assert app.request("double", 1) == 2
 
     def test_fifty_threads_each_get_their_own_answers(self, server: Server) -> None:
-        wrong: list[Any] = []
         with serving(server.url, echo=lambda data: data), calling(server.url) as app:
 
             def work(number: int) -> None:
                 for turn in range(10):
-                    if app.request("echo", [number, turn], timeout=60) != [number, turn]:
-                        wrong.append((number, turn))
+                    assert app.request("echo", [number, turn], timeout=60) == [number, turn]
 
-            threads = [threading.Thread(target=work, args=(number,)) for number in range(50)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(120)
-            assert not any(thread.is_alive() for thread in threads)
-        assert wrong == []
+            in_threads(*(partial(work, number) for number in range(50)))
 
     def test_after_a_timeout_the_late_reply_is_nobody_elses(self, server: Server) -> None:
         listens(server, "slow")

@@ -20,6 +20,7 @@ from tests.kit.waiting import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
 RULES = dict(re.findall(r'title="acl: (\w+)"\n(.*)\n', PAGE))
+CALLER = "on ~* &* +@all"
 pytestmark = [pytest.mark.usefixtures("every_style"), pytest.mark.fault(35, "events", "requests")]
 
 
@@ -30,6 +31,16 @@ def user(server: Server) -> Callable[..., str]:
     def make(name: str, *rules: str) -> str:
         server.execute("ACL", "SETUSER", name, "reset", "on", ">pw", *" ".join(rules).split())
         return server.url.replace("redis://", f"redis://{name}:pw@")
+
+    return make
+
+
+@pytest.fixture
+def bobs(user: Callable[..., str], make_app: MakeApp, quickly: dict[str, Any]) -> MakeApp:
+    """Return a function that makes an app of the user bob, who may do everything at first."""
+
+    def make(**options: Any) -> App:
+        return make_app(user("bob", CALLER), **{**quickly, **options})
 
     return make
 
@@ -61,7 +72,6 @@ def test_the_rules_of_the_documentation_are_enough(user: Callable[..., str], mak
     assert hearer.health_check()
 
 
-CALLER = "on ~* &* +@all"
 REQUEST = ["eval", "time", "zcount", "rpush", "pexpire", "pttl"]
 
 
@@ -138,13 +148,9 @@ def test_a_start_without_a_right_says_which(
 
 
 def test_a_channel_that_is_taken_away_leaves_the_others(
-    user: Callable[..., str],
-    make_app: MakeApp,
-    server: Server,
-    quickly: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
+    bobs: MakeApp, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(user("bob", CALLER), **quickly)
+    app = bobs()
     got, other, gaps = serving(app), list[Any](), list[Any]()
     app.on("other", requests=False)(other.append)
     app.on_gap(gaps.append)
@@ -166,13 +172,9 @@ def test_a_channel_that_is_taken_away_leaves_the_others(
 
 
 def test_a_heartbeat_that_is_refused_says_so_once(
-    user: Callable[..., str],
-    make_app: MakeApp,
-    server: Server,
-    quickly: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
+    bobs: MakeApp, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(user("bob", CALLER), **{**quickly, "lease": 0.4})
+    app = bobs(lease=0.4)
     serving(app)
     app.start()
     server.execute("ACL", "SETUSER", "bob", "-zadd")
@@ -197,7 +199,7 @@ REVOKED = [
 
 @pytest.mark.parametrize(("rules", "named", "others"), REVOKED, ids=[rules for rules, _, _ in REVOKED])
 def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
-    user: Callable[..., str],
+    bobs: MakeApp,
     make_app: MakeApp,
     server: Server,
     quickly: dict[str, Any],
@@ -209,7 +211,7 @@ def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
 ) -> None:
     for place in ("claiming.RETRY", "threads.REFUSED_SECONDS", "loop.REFUSED_SECONDS"):
         monkeypatch.setattr(f"redis_toolkit.worker.{place}", 0.1)
-    app, caller = make_app(user("bob", CALLER), **quickly), make_app(server.url, **quickly)
+    app, caller = bobs(), make_app(server.url, **quickly)
     app.on("echo", events=False)(lambda data: data)
     app.on("other", events=False)(lambda data: data)
     heard: list[Any] = []
