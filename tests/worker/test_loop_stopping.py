@@ -205,7 +205,7 @@ def test_slow_handlers_in_all_places_are_no_lost_connection(
         for link in links:
             assert not link._receivers
             link._owing_since -= 1000
-        engine._watch()
+        engine._links._watch()
 
     on_loop(app, much_later)
     gate.opened.set()
