@@ -21,6 +21,7 @@ from redis_toolkit.dead_letters import DeadLetter, dead_letter, requeued
 from redis_toolkit.errors import ConfigurationError, DecodeError, RequestTimeout
 from redis_toolkit.patterns.queue_stats import QueueStats
 from redis_toolkit.patterns.task_handle import wait_ms
+from redis_toolkit.settings import check_whole
 from redis_toolkit.task_envelope import read_task
 from redis_toolkit.wire import Wire
 
@@ -199,8 +200,7 @@ class QueueControl:
         return removed
 
     def _dead(self, limit: int, after: str) -> Flow[list[DeadLetter]]:
-        if type(limit) is not int or limit < 1:
-            raise ConfigurationError(f"limit={limit!r} must be a whole number from 1")
+        check_whole("limit", limit)
         letters = yield from leases.dead(self._source, limit, after)
         return [dead_letter(letter, self._payload) for letter in letters]
 

@@ -25,6 +25,7 @@ from redis_toolkit.patterns.submitting import Submitting
 from redis_toolkit.patterns.task import AsyncTask, Task, UniqueKey
 from redis_toolkit.patterns.task_options import TaskOptions, checked_text, duration_ms
 from redis_toolkit.routing import checked_channel, is_typed
+from redis_toolkit.settings import check_whole
 
 __all__ = ["TaskQueue"]
 
@@ -101,8 +102,8 @@ class TaskQueue(QueueSubmits):
             app._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
         names = _checked_priorities(priorities)
         for option, value in (("max_pending", max_pending), ("concurrency", concurrency)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigurationError(f"{option}={value!r} must be a whole number from 1")
+            if value is not None:
+                check_whole(option, value)
         submitting = Submitting(
             checked_channel(queue_name, "queue"),
             names,
@@ -301,8 +302,7 @@ class TaskQueue(QueueSubmits):
         timeout: Any,
     ) -> App:
         checked_text("worker_id", worker_id)
-        if type(concurrency) is not int or concurrency < 1:
-            raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
+        check_whole("concurrency", concurrency)
         app = self.app.sibling()
         policy = policy_of(retries=retries, backoff=backoff, timeout=timeout, result_ttl=self._result_ttl)
         known = self._served()

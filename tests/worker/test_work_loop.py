@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 
 import pytest
@@ -22,13 +22,6 @@ from tests.worker.work import Caller, serve_queue
 @pytest.fixture
 def caller(client: App) -> Caller:
     return Caller(client)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- what is run -------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,6 @@ def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def caller(client: App) -> Caller:
     return Caller(client)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 def engine_of(app: App) -> Any:
