@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redis_toolkit import tracebacks
 from redis_toolkit.app import App
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
 from redis_toolkit.errors import (
@@ -64,3 +65,5 @@ __all__ = [
     "StoreFull",
     "WorkersFailed",
 ]
+
+tracebacks.install()
