@@ -200,7 +200,8 @@ def test_a_thousand_clients_that_are_cut_do_not_come_back_at_once(
         ]
         for program in programs:
             program.wait_for_line("subscribed", 120)
-        asking, back = own_server.client(), list[tuple[float, int]]()
+        asking: Any = own_server.client()
+        back: list[tuple[float, int]] = []
 
         def connections_made() -> int:
             return int(asking.info("stats")["total_connections_received"])
