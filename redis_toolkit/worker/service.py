@@ -204,9 +204,8 @@ class Service:
             self._refuse_second_start()
             self._until = threading.Event()
             try:
-                child.until_signal(lambda: self.start(0, caller), self._until)
+                child.until_signal(lambda: self.start(0, caller), self._until, self.stop)
             finally:
-                self.stop()
                 self._connections.close()
             return
         with self._lock:
