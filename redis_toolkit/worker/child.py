@@ -60,7 +60,7 @@ def _wait(stop: threading.Event, supervisor: int | None = None) -> None:
 
 
 def until_signal(start: Callable[[], None], stop: threading.Event, end: Callable[[], None]) -> None:
-    """Call ``start``, wait for SIGTERM or SIGINT, or for ``stop`` to be set by somebody else, and call ``end``.
+    """Call ``start``, wait for SIGTERM or SIGINT or for ``stop`` to be set by somebody else; call ``end``.
 
     A signal that comes before ``start`` has returned counts. One that comes after the stop does not wait for
     ``end``, which goes on in its thread. Outside the main thread there are none.
@@ -100,11 +100,19 @@ def _end(end: Callable[[], None], again: threading.Event) -> None:
         raise errors[0]
 
 
-def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
+def serve(
+    node: Node, part: Assignment, grace: float, serving: Callable[[Callable[[], object] | None], None]
+) -> NoReturn:
     """Serve as a worker process, then end it: exit code 0 after a stop, 1 when it cannot start.
 
     From the first claim to the last answer a signal means: stop within the grace period. Service
     managers signal every process, so that workers get SIGTERM twice; who cannot wait kills.
+
+    Args:
+        node: what serves.
+        part: this worker's part.
+        grace: seconds that running handlers get.
+        serving: told what asks the supervisor to stop all workers, and None when this one stops itself.
     """
     channel = Channel(socket.socket(fileno=part.fd))
     stop = threading.Event()
@@ -115,9 +123,11 @@ def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
             logger.error("worker process cannot start: %s", error)
             channel.send(failed=str(error))
             raise SystemExit(1) from error
+        serving(lambda: channel.send(stop=True))
         channel.send(ready=True)
         threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
         _wait(stop, part.supervisor)
+        serving(None)
         channel.send(stopping=True)  # another worker listens while this one finishes its work
         node.stop(grace)
         raise SystemExit(0)
