@@ -59,6 +59,7 @@ __all__ = [
     "retrying",
     "retrying_async",
     "sort",
+    "tls_expected",
 ]
 
 
@@ -217,8 +218,7 @@ def _user(where: str) -> str:
 def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | None:
     """Return what a failure of TLS means, and None for what is none."""
     if "Protocol error" in text and "\\x15" in text.lower().replace("\x15", "\\x15"):
-        message = f"cannot reach {where}: that port speaks TLS: use rediss:// (unix sockets never do)"
-        return Failed(Fate.PERMANENT, ServerUnreachable(message))
+        return tls_expected(where)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
@@ -231,6 +231,12 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
     return Failed(
         Fate.PERMANENT, ServerUnreachable(f"no secure connection to {where}: {text.rstrip('.')}; {advice}")
     )
+
+
+def tls_expected(where: str) -> Failed:
+    """Return the failure of a plain connection to a port that speaks TLS."""
+    message = f"cannot reach {where}: that port speaks TLS: use rediss:// (unix sockets never do)"
+    return Failed(Fate.PERMANENT, ServerUnreachable(message))
 
 
 def _lost(text: str, *, sent: bool, where: str, advise: bool) -> Failed:
