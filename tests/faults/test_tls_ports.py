@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET, socket
+from socket import MSG_PEEK, SO_LINGER, SOL_SOCKET, socket
 from typing import Any
 
 import pytest
 
 from redis_toolkit import App, RedisToolkit, ServerUnreachable
+from tests.core.accepting import Accepting
 from tests.core.callers import LATE
 from tests.e2e.conftest import MakeApp
-from tests.kit.ports import HOST, listen
+from tests.kit.ports import HOST
 from tests.kit.servers import Server
 from tests.kit.tls import Certificates, TLSFront
 
-HANDSHAKE = 0x16
+HANDSHAKE = b"\x16"
 """The first byte of a TLS connection."""
 ALERT = b"\x15\x03\x03\x00\x02\x02\x0a"
 """A TLS record: fatal, unexpected message."""
 
 
-class Port:
+class Port(Accepting):
     """Speaks TLS to who does, and does something else to who does not; counts both."""
 
     def __init__(self, certificates: Certificates, refuse: Callable[[socket], None] | None) -> None:
@@ -35,39 +35,22 @@ class Port:
         self._refuse = refuse
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificates.server.configure_cert(self._context)
-        self._listener = listen(0)
-        self._listener.settimeout(0.05)
-        self.port = self._listener.getsockname()[1]
-        self._ended = threading.Event()
-        self._taken: list[socket] = []
-        self._thread = threading.Thread(target=self._accept)
+        super().__init__()
 
-    def __enter__(self) -> Port:
-        self._thread.start()
-        return self
+    def _serve(self, client: socket) -> None:
+        self.accepted += 1
+        with suppress(OSError):
+            first = client.recv(1, MSG_PEEK)
+            if self._refuse is None or first[:1] == HANDSHAKE:
+                with self._context.wrap_socket(client, server_side=True):
+                    return
+            self._refuse(client)
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(30)
-        for sock in (self._listener, *self._taken):
-            sock.close()
 
-    def _accept(self) -> None:
-        while not self._ended.is_set():
-            with suppress(TimeoutError):
-                client, _ = self._listener.accept()
-                self.accepted += 1
-                client.settimeout(30)
-                with suppress(OSError):
-                    self._take(client)
-
-    def _take(self, client: socket) -> None:
-        self._taken.append(client)
-        first = client.recv(1, 2)  # looked at, and left there
-        if self._refuse is None or first[:1] == bytes([HANDSHAKE]):
-            with self._context.wrap_socket(client, server_side=True):
-                return
-        self._refuse(client)
+class HangsUp(Port):
+    def _serve(self, client: socket) -> None:
+        with client:
+            client.recv(4096)
 
 
 def says_it_in_tls(client: socket) -> None:
@@ -92,7 +75,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(params=[says_it_in_tls, hangs_up, resets, None], ids=["alert", "fin", "rst", "openssl"])
 def port(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Port]:
-    with Port(certificates, request.param) as port:
+    with closing(Port(certificates, request.param)) as port:
         yield port
 
 
@@ -119,7 +102,7 @@ CALLS: dict[str, Callable[[App], Any]] = {
 def test_it_is_said_at_once(
     port: Port, make_app: MakeApp, every_style: None, call: str, database: int
 ) -> None:
-    app = make_app(f"redis://{HOST}:{port.port}/{database}", connect_timeout=30, command_timeout=60)
+    app = make_app(port.url.replace("/0", f"/{database}"), connect_timeout=30, command_timeout=60)
     app.on("news", requests=False)(lambda data: data)
     said = refused(lambda: CALLS[call](app), 15)
     assert "that port speaks TLS: use rediss://" in said
@@ -128,8 +111,7 @@ def test_it_is_said_at_once(
 
 @pytest.mark.fault(36, "events")
 def test_the_small_front_door_says_it_too(port: Port) -> None:
-    url = f"redis://{HOST}:{port.port}"
-    assert "use rediss://" in refused(lambda: RedisToolkit(["news"], print, url=url), 15)
+    assert "use rediss://" in refused(lambda: RedisToolkit(["news"], print, url=port.url), 15)
 
 
 @pytest.mark.fault(36, "requests")
@@ -145,24 +127,18 @@ def test_a_front_that_asks_for_a_certificate_speaks_tls_too(
 def test_a_port_that_says_nothing_is_asked_about(
     certificates: Certificates, make_app: MakeApp, every_style: None
 ) -> None:
-    with Port(certificates, lambda _client: None) as port:
-        app = make_app(f"redis://{HOST}:{port.port}", connect_timeout=0.3, command_timeout=0.5)
+    with closing(Port(certificates, lambda _client: None)) as port:
+        app = make_app(port.url, connect_timeout=0.3, command_timeout=0.5)
         said = refused(lambda: app.publish("news", 1), 0.5 + LATE)
     assert "does that port speak TLS? Then use rediss://" in said or "took too long" in said
-
-
-class HangsUp(Port):
-    def _take(self, client: socket) -> None:
-        client.recv(4096)
-        client.close()
 
 
 @pytest.mark.fault(36, "requests")
 def test_a_port_that_hangs_up_on_everybody_does_not_speak_tls(
     certificates: Certificates, make_app: MakeApp, every_style: None
 ) -> None:
-    with HangsUp(certificates, None) as port:
-        app = make_app(f"redis://{HOST}:{port.port}", connect_timeout=30, command_timeout=1)
+    with closing(HangsUp(certificates, None)) as port:
+        app = make_app(port.url, connect_timeout=30, command_timeout=1)
         said = refused(lambda: app.publish("news", 1), 15)
     assert "TLS" not in said
     assert "closed" in said
