@@ -150,11 +150,11 @@ async def gated(message: Message):
 @pytest.mark.parametrize("second", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.fault(5, "requests")
 def test_a_second_signal_without_worker_processes_does_not_wait_either(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, handler: str, second: str
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, handler: str, second: str
 ) -> None:
     program = programs.start(handler, "app.run(workers=0)\n", END, settings=LONG_GRACE)
     eventually(lambda: registered(bus, "gated"), what="the registration")
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     [started] = programs.history.wait_for(bool, event="started")
     program.terminate()
     eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
@@ -171,11 +171,11 @@ def test_a_second_signal_without_worker_processes_does_not_wait_either(
 
 @pytest.mark.fault(4, "requests")
 def test_one_signal_without_worker_processes_waits_for_handlers(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor
 ) -> None:
     program = programs.start(GATED, "app.run(workers=0)\n", END, settings=LONG_GRACE)
     eventually(lambda: registered(bus, "gated"), what="the registration")
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     programs.history.wait_for(bool, event="started")
     program.terminate()
     eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
