@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redis_toolkit import tracebacks
 from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit.app import App
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
@@ -88,3 +89,5 @@ __all__ = [
     "TaskUnknown",
     "WorkersFailed",
 ]
+
+tracebacks.install()

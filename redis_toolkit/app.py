@@ -210,7 +210,12 @@ class App(Groups):
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop what `start` started: no more work is taken, running handlers get ``grace`` seconds."""
+        """Stop what `start` started: no more work is taken, running handlers get ``grace`` seconds.
+
+        In a worker process it asks the supervisor to stop all of them, which ends `run`, and returns at once.
+        """
+        if self._started and self._service.stop_program():
+            return
         atexit.unregister(self.stop)
         if self._started:
             self._service.stop()
@@ -246,6 +251,8 @@ class App(Groups):
 
         When it is cancelled, it stops all the same and ends then.
         """
+        if self._started and self._service.stop_program():
+            return
         atexit.unregister(self.stop)
         try:
             if self._started:

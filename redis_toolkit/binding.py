@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from redis_toolkit.convert import Converter, converter
+from redis_toolkit.convert import Converter, converter, not_found
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch, one_line
 from redis_toolkit.message import Headers, Message
 
@@ -232,6 +232,13 @@ class Binding:
             self._special[name] = lambda message: message.channel
         else:
             self._fields[name] = (parameter, converter(annotation))
+            for what in not_found(annotation):
+                logger.warning(
+                    "handler %s: the annotation %s, so nothing is made of it: define it at module level "
+                    "before the handler, or import it there at run time",
+                    self.name,
+                    what,
+                )
 
     def _handing_over(self, message: Message) -> Message:
         """Return a message that knows whose it is: only those whose handler asks for it need to."""

@@ -75,11 +75,15 @@ def interrupting(when: Callable[[], Any]) -> Iterator[None]:
 
 
 class Scripted(Accepting):
-    """Answers each command of any client with the next of some replies, then with the last for ever."""
+    """Answers each command of any client with the next of some replies, then with the last for ever.
+
+    The PING with which a process makes sure that it has reached a server is none of them.
+    """
 
     def __init__(self, *replies: bytes, scheme: str = "redis") -> None:
         self.replies = list(replies)
         self.seen: list[bytes] = []
+        self._greeted = False
         super().__init__(scheme)
 
     def _serve(self, client: socket.socket) -> None:
@@ -96,5 +100,8 @@ class Scripted(Accepting):
     def _reply(self, words: list[bytes]) -> bytes:
         if words[0] in (b"CLIENT", b"SELECT"):
             return b"+OK\r\n"
+        if words[0] == b"PING" and not self._greeted:
+            self._greeted = True
+            return b"+PONG\r\n"
         self.seen.append(words[0])
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

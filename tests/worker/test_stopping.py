@@ -137,6 +137,54 @@ def test_a_second_signal_does_not_wait_for_handlers(
     nothing_is_left(bus, pids, "gated")
 
 
+ASYNC_GATED = """
+@app.on("gated", events=False)
+async def gated(message: Message):
+    history.write("started", attempt=message.attempt, id=message.id)
+    while not (here / "gate").exists():
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("handler", [GATED, "import asyncio\n" + ASYNC_GATED], ids=["def", "async def"])
+@pytest.mark.parametrize("second", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.fault(5, "requests")
+def test_a_second_signal_without_worker_processes_does_not_wait_either(
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, handler: str, second: str
+) -> None:
+    program = programs.start(handler, "app.run(workers=0)\n", END, settings=LONG_GRACE)
+    eventually(lambda: registered(bus, "gated"), what="the registration")
+    asked = pool.submit(client.request, "gated", timeout=60)
+    [started] = programs.history.wait_for(bool, event="started")
+    program.terminate()
+    eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
+    assert programs.history.read("behind") == []
+    signal_it(program, second)
+    assert program.wait() == 0
+    assert len(programs.history.read("behind")) == 1
+    assert "a second signal" in program.output
+    assert "Traceback" not in program.output
+    assert not asked.done()
+    answer_instead(client, started["id"])
+    nothing_is_left(bus, [program.pid], "gated")
+
+
+@pytest.mark.fault(4, "requests")
+def test_one_signal_without_worker_processes_waits_for_handlers(
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor
+) -> None:
+    program = programs.start(GATED, "app.run(workers=0)\n", END, settings=LONG_GRACE)
+    eventually(lambda: registered(bus, "gated"), what="the registration")
+    asked = pool.submit(client.request, "gated", timeout=60)
+    programs.history.wait_for(bool, event="started")
+    program.terminate()
+    eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
+    programs.open_gate()
+    assert asked.result(30) == [1, program.pid]
+    assert program.wait() == 0
+    assert len(programs.history.read("behind")) == 1
+
+
 @pytest.mark.fault(5, "requests")
 def test_a_signal_to_everyone_at_once_is_one_signal(
     programs: Programs, client: App, pool: ThreadPoolExecutor
