@@ -128,11 +128,11 @@ class TestErrorReplies:
         ],
     )
     def test_what_passes_is_waited_for(self, scripted: Callable[..., Scripted], line: bytes) -> None:
-        fake = scripted(b"+PONG\r\n", b"-" + line + b"\r\n", b"-" + line + b"\r\n", b":3\r\n")
+        fake = scripted(b"+PONG\r\n", b"-" + line + b"\r\n", b"-" + line + b"\r\n", b"*2\r\n:3\r\n$0\r\n\r\n")
         with calling(fake.url, command_timeout=60) as app:
             assert app.health_check()
             assert app.publish("a", 1) == 3
-        assert fake.seen == [b"PING", b"PUBLISH", b"PUBLISH", b"PUBLISH"]
+        assert fake.seen == [b"PING", b"EVALSHA", b"EVALSHA", b"EVALSHA"]
 
     def test_but_not_for_ever(self, scripted: Callable[..., Scripted]) -> None:
         fake = scripted(b"+PONG\r\n", b"-LOADING Redis is loading\r\n")
@@ -149,7 +149,7 @@ class TestErrorReplies:
             assert app.health_check()
             with pytest.raises(CommandRefused, match="unknown command"):
                 app.publish("a", 1)
-        assert fake.seen == [b"PING", b"PUBLISH"]
+        assert fake.seen == [b"PING", b"EVALSHA"]
 
     def test_a_reply_that_is_no_protocol(self, scripted: Callable[..., Scripted]) -> None:
         fake = scripted(b"+PONG\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n")
