@@ -8,7 +8,8 @@ A script that touches many keys of one kind is given their prefix, in the same h
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files
+from os.path import dirname
+from typing import Any
 
 __all__ = [
     "CLAIM",
@@ -42,6 +43,10 @@ __all__ = [
 ]
 
 
+__loader__: Any  # which finds data beside modules, in a directory or in a zip file
+_FOLDER = f"{dirname(__file__)}/lua"
+
+
 class Script:
     """A script, read when it is first needed.
 
@@ -63,7 +68,7 @@ class Script:
         """Read the file when one of the two is asked for first; without a lock, which a fork might keep."""
         if name not in ("text", "sha"):
             raise AttributeError(name)
-        source = files("redis_toolkit._core").joinpath("lua", f"{self.name}.lua").read_text("utf-8")
+        source: str = __loader__.get_data(f"{_FOLDER}/{self.name}.lua").decode("utf-8")
         lines = (line.strip() for line in source.splitlines())
         self.text = "\n".join(line for line in lines if line and not line.startswith("--"))
         self.sha = hashlib.sha1(self.text.encode("utf-8"), usedforsecurity=False).hexdigest()
