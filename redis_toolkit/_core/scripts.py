@@ -8,7 +8,7 @@ A script that touches many keys of one kind is given their prefix, in the same h
 from __future__ import annotations
 
 import hashlib
-from os.path import dirname
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 
 
 __loader__: Any  # which finds data beside modules, in a directory or in a zip file
-_FOLDER = f"{dirname(__file__)}/lua"
+_FOLDER = str(Path(__file__).with_name("lua"))
 
 
 class Script:
