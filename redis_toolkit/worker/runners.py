@@ -37,7 +37,7 @@ CANCEL_SECONDS = 1.0
 """Seconds that a cancelled handler has to end, before it is given up."""
 
 Ended = Callable[[Item, Settlement | None], None]
-"""Called with an item and how it ended; None when it was cancelled because the engine stops."""
+"""Called with an item and how it ended; None when it was cancelled, but not by a caller or a timeout."""
 
 
 async def left_at(deadline: float, left: Callable[[], list[T]]) -> list[T]:
@@ -213,8 +213,10 @@ class _Runner:
             outcome = ended.value
         except GeneratorExit:  # the loop is gone: nobody is left to be told
             raise
+        except asyncio.CancelledError:
+            outcome = None
         except BaseException as error:
-            outcome = None if self._stopped else crew.failed(item, error)
+            outcome = crew.failed(item, error)
         if self._stopped and outcome is not None and outcome.outcome.state not in ("ok", "done"):
             outcome = None  # it failed because it was cancelled
         crew.busy -= 1

@@ -140,7 +140,7 @@ class Settler:
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
             self._trouble.tell(sort(why, sent=True, where=self._rounds.where, doing="to settle"))
-            self._later(partial(self._ready.extend, [one for one, _ in taken.unsettled]))
+            self._later([one for one, _ in taken.unsettled], [])
         elif taken.counted:
             self._trouble.over()
         if taken.unanswered:
@@ -156,7 +156,7 @@ class Settler:
             self._trouble.tell(
                 sort(errors[0], sent=True, where=self._rounds.where, doing="to give work back")
             )
-            self._later(partial(self._given.extend, given))
+            self._later([], given)
         else:
             self.owed -= len(given)
             self._consumer.holdings.remove(given)
@@ -170,10 +170,11 @@ class Settler:
             self._kept.fail(failure)
         self._changed()
 
-    def _later(self, put_back: partial[None]) -> None:
+    def _later(self, ready: list[Settlement], given: list[Held]) -> None:
         def again() -> None:
             self._again.discard(timer)
-            put_back()
+            self._ready += ready
+            self._given += given
             self._changed()
 
         timer = asyncio.get_running_loop().call_later(REFUSED_SECONDS, again)

@@ -9,6 +9,8 @@ Rules:
   are such jobs, what is claimed fits their free threads as well, or is quick work: else it would wait here.
 - What has been claimed is held, so that its lease is renewed, until the server has answered its settlement.
   While that answers nothing, no more is claimed than `OWED`.
+- A handler that was cancelled by nobody who may has failed; or its loop ends, and so will this engine: then
+  it is given back. So that waits for `CANCELLED_SECONDS`.
 - Stopping: claims end, what has not begun is given back, and so is, when the time is up, what still runs.
 """
 
@@ -29,7 +31,7 @@ from redis_toolkit.worker import handling
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.holdings import Item
-from redis_toolkit.worker.job_threads import JobThreads
+from redis_toolkit.worker.job_threads import QUICK_SECONDS, JobThreads
 from redis_toolkit.worker.loop_links import LoopLinks
 from redis_toolkit.worker.packet import Packet
 from redis_toolkit.worker.runners import Runners
@@ -45,10 +47,10 @@ OWED = 1000
 """How many ends may wait for the server's answer before nothing more is claimed, if there are few places."""
 AHEAD = 16
 """From how many items on the next are claimed before these begin: so the server works meanwhile."""
-QUICK_SECONDS = 0.010
-"""Seconds of quick work of threads that are claimed at once."""
 GATHER_SECONDS = 0.001
 """Seconds for which ends are gathered while nearly all places are taken: they leave together."""
+CANCELLED_SECONDS = 1.0
+"""Seconds that a loop which cancels its tasks has to stop the engine, too."""
 LAST_SECONDS = 2.0
 """Seconds that the last settlements get at least to reach the server."""
 
@@ -87,6 +89,7 @@ class WorkLoop:
         self._called = False
         self._gathering: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
+        self._cancelled: dict[Item, asyncio.TimerHandle] = {}
         self._stopping = False
 
     async def start(self) -> None:
@@ -110,7 +113,10 @@ class WorkLoop:
         self._stopping = True
         if self._later is not None:
             self._later.cancel()
-        waiting = self._runners.drain() + self._threads.drain()
+        for timer in self._cancelled.values():
+            timer.cancel()
+        waiting = [*self._runners.drain(), *self._threads.drain(), *self._cancelled]
+        self._cancelled.clear()
         self._settler.release([item.claimed for item in waiting])
         self._links.unblock()
 
@@ -280,8 +286,18 @@ class WorkLoop:
     def _ended(self, item: Item, outcome: Settlement | None) -> None:
         if outcome is not None:
             self._settler.settle(outcome)
-        else:
+        elif self._stopping:
             self._settler.release([item.claimed])
+        else:
+            assert self._loop is not None
+            self._cancelled[item] = self._loop.call_later(CANCELLED_SECONDS, self._failed, item)
+        self._soon()
+
+    def _failed(self, item: Item) -> None:
+        """Settle what was cancelled as failed, as this goes on."""
+        del self._cancelled[item]
+        error = asyncio.CancelledError("the task of its handler was cancelled")
+        self._settler.settle(self._performer.failed(item, error))
         self._soon()
 
     def _may_settle(self, _link: AsyncLink) -> None:

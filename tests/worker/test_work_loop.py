@@ -19,6 +19,11 @@ from tests.worker.gates import Gate, Make, holds
 from tests.worker.work import Caller, serve_queue
 
 
+@pytest.fixture(autouse=True)
+def quick_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redis_toolkit.worker.work_loop.CANCELLED_SECONDS", 0.05)
+
+
 @pytest.fixture
 def caller(client: App) -> Caller:
     return Caller(client)
@@ -164,6 +169,32 @@ def test_no_more_threads_than_the_setting_and_nothing_waits_for_one(
     assert caller.stats().ready["low"] >= 20 - 3 - 3
     opened.set()
     caller.ended(20)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_waits_behind_a_thread_that_was_thought_to_be_quick_is_run_by_others(
+    make: Make, caller: Caller, at_once: bool
+) -> None:
+    app, opened = make(concurrency=2, block=0.2), threading.Event()
+
+    def work(data: str) -> None:
+        if data == "block":
+            opened.wait(60)
+
+    async def idle() -> None: ...
+
+    serve_queue(app, work=work, idle=idle)
+    app.start()
+    caller.submit("work", ["quick"] * 300)
+    caller.ended(300)
+    if at_once:
+        caller.pause()
+    caller.submit("work", [*["quick"] * 5, "block", *["quick"] * 40], first=300)
+    if at_once:
+        caller.resume()  # so that they are claimed together
+    caller.ended(345)
+    opened.set()
+    caller.ended(346)
 
 
 def test_a_higher_priority_goes_before_what_is_not_claimed_yet(

@@ -147,8 +147,10 @@ def test_an_end_that_the_server_refuses_is_kept_until_it_does_not(
     engine = engine_of(app)
     eventually(lambda: engine._settler._again, what="another try")
     assert len(engine._consumer.holdings) == 1
+    caller.submit("work", range(3, 6), first=3)
+    caller.ended(5)
     bus.execute("DEL", SOURCE.records + ids[1])
-    caller.ended(3)
+    caller.ended(6)
     assert gate.most == 3
     _at_rest(app, caller)
 
