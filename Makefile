@@ -50,7 +50,7 @@ $(READY): requirements.lock pyproject.toml
 $(REDIS62): tests/kit/fetch_redis62.py $(READY)
 	@$(BIN)/python tests/kit/fetch_redis62.py $(@D)
 
-demo: $(READY) ## run the example: workers analyse Python's standard library
+demo: $(READY) ## run the example: workers analyse Python's standard library, and one is killed
 	@$(BIN)/python examples/stdlib_census.py
 	@echo 'The program: examples/stdlib_census.py. Where to read on: README.md'
 

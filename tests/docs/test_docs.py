@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from redis_toolkit import App
+from redis_toolkit import App, keys
 from redis_toolkit._core import scripts
+from redis_toolkit.patterns import TaskQueue
 from tests.docs.pages import PAGES, REPOSITORY, Block, blocks, programs
 from tests.kit.processes import Process
 from tests.kit.redis_cli import redis_cli
@@ -16,6 +19,9 @@ from tests.kit.servers import Server
 
 PROGRAMS = list(programs())
 DEADLINE = 120.0
+PROTOCOL = REPOSITORY / "docs" / "protocol.md"
+CHANGING = re.compile(r"\d{13}(-\d+)?")
+"""A time of the server, or the id of an entry."""
 
 
 def add(a: int, b: int) -> int:
@@ -58,30 +64,79 @@ def test_few_programs_are_left_out() -> None:
     assert len(left_out) <= 3, left_out
 
 
-def test_the_transcript_of_the_protocol_page_is_what_redis_cli_prints(server: Server) -> None:
-    [transcript] = [
-        block
-        for block in blocks(REPOSITORY / "docs" / "protocol.md")
-        if block.language == "console" and "RPUSH" in block.text
-    ]
+def transcript(word: str) -> str:
+    """Return the transcript of the protocol page that has a word."""
+    [found] = [block for block in blocks(PROTOCOL) if block.language == "console" and word in block.text]
+    return found.text
+
+
+def type_in(server: Server, shown: str) -> str:
+    """Run a transcript, and return it with what is printed; values that differ each time are as shown.
+
+    Entry ids and times are known by their 13 digits, and a worker by the line before it.
+    """
+    real: dict[str, str] = {}
+    printed = []
+    for step in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]:
+        line, _, expected = step.partition("\n")
+        command, *args = (real.get(word, word) for word in shlex.split(line))
+        assert command == "redis-cli"
+        before = ""
+        lines = redis_cli(server, *args).splitlines()
+        for place, (ours, theirs) in enumerate(zip(expected.splitlines(), lines, strict=False)):
+            varies = before == "worker" or (CHANGING.fullmatch(ours) and CHANGING.fullmatch(theirs))
+            if varies and real.setdefault(ours, theirs) == theirs:
+                lines[place] = ours
+            before = ours
+        printed.append("\n".join([f"$ {line}", *lines, ""]))
+    return "".join(printed)
+
+
+def test_the_request_made_by_hand_is_what_redis_cli_prints(server: Server) -> None:
     app = App(server.url)
     app.on("add")(add)
-    printed = []
+    shown = transcript("PUBSUB NUMSUB")
     with app:
-        for line in transcript.text.splitlines():
-            if line.startswith("$ "):
-                command, *args = shlex.split(line[2:])
-                assert command == "redis-cli"
-                printed.append(f"{line}\n{redis_cli(server, *args)}")
-
-    assert "".join(printed) == transcript.text
+        assert type_in(server, shown) == shown
 
 
-def test_the_script_on_the_protocol_page_is_the_one_that_is_sent() -> None:
-    [shown] = [block for block in blocks(REPOSITORY / "docs" / "protocol.md") if block.language == "lua"]
-    lines = (line.strip() for line in shown.text.splitlines())
+def test_the_task_made_by_hand_is_what_redis_cli_prints(server: Server) -> None:
+    app = App(server.url)
+    TaskQueue("sums", app=app).task(add)
+    shown = transcript("rt:q:{sums}")
+    with app:
+        assert type_in(server, shown) == shown
 
-    assert "\n".join(line for line in lines if line and not line.startswith("--")) == scripts.REQUEST.text
+
+def test_the_event_taken_by_hand_is_what_redis_cli_prints(server: Server) -> None:
+    shown = transcript("XREADGROUP")
+
+    assert type_in(server, shown) == shown
+
+
+def test_the_scripts_on_the_protocol_page_are_those_that_are_sent() -> None:
+    shown = []
+    for block in blocks(PROTOCOL):
+        if block.language == "lua":
+            lines = (line.strip() for line in block.text.splitlines())
+            shown.append("\n".join(line for line in lines if line and not line.startswith("--")))
+
+    assert shown == [scripts.REQUEST.text, scripts.PUBLISH.text]
+
+
+def test_the_protocol_page_names_every_key() -> None:
+    page = PROTOCOL.read_text(encoding="utf-8")
+    names = {"task_id": "id", "event_id": "id", "unique_key": "key", "request_id": "name", "wait_id": "name"}
+    names |= {"name": "key", "scope": "handler"}
+    missing = []
+    for function in set(keys.__all__) - {"WITHOUT_TTL", "inbox", "is_reply_key", "task_place"}:
+        make = getattr(keys, function)
+        key = make(*(f"<{names.get(name, name)}>" for name in inspect.signature(make).parameters))
+        if key not in page:
+            missing.append(key)
+
+    assert not missing
+    assert keys.inbox("<name>", 0).replace(".0", "") in page
 
 
 def test_the_internals_page_is_short_and_names_files_that_exist() -> None:
