@@ -140,7 +140,7 @@ class Settler:
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
             self._trouble.tell(sort(why, sent=True, where=self._rounds.where, doing="to settle"))
-            self._later(partial(self._ready.extend, [one for one, _ in taken.unsettled]))
+            self._later(partial(self._unsettled, [one for one, _ in taken.unsettled]))
         elif taken.counted:
             self._trouble.over()
         if taken.unanswered:
@@ -156,7 +156,7 @@ class Settler:
             self._trouble.tell(
                 sort(errors[0], sent=True, where=self._rounds.where, doing="to give work back")
             )
-            self._later(partial(self._given.extend, given))
+            self._later(partial(self._ungiven, given))
         else:
             self.owed -= len(given)
             self._consumer.holdings.remove(given)
@@ -169,6 +169,12 @@ class Settler:
             self._rounds.distrust()
             self._kept.fail(failure)
         self._changed()
+
+    def _unsettled(self, settlements: list[Settlement]) -> None:
+        self._ready += settlements  # not by a method of the list: by then it may be another
+
+    def _ungiven(self, held: list[Held]) -> None:
+        self._given += held
 
     def _later(self, put_back: partial[None]) -> None:
         def again() -> None:
