@@ -155,6 +155,32 @@ def test_an_end_that_the_server_refuses_is_kept_until_it_does_not(
     _at_rest(app, caller)
 
 
+def test_an_end_that_the_server_refuses_is_kept_while_others_are_settled(
+    make: Make, caller: Caller, bus: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redis_toolkit.worker.settler.REFUSED_SECONDS", 0.05)
+    app = make()
+
+    async def work() -> None:
+        await gate.wait()
+
+    async def other() -> None: ...
+
+    serve_queue(app, work=work, other=other)
+    [one] = caller.submit("work", [None])
+    app.start()
+    holds(gate, 1)
+    bus.execute("SET", SOURCE.records + one, "foreign")
+    gate.opened.set()
+    engine = engine_of(app)
+    eventually(lambda: engine._settler._again, what="another try")
+    caller.submit("other", range(300), first=1)
+    caller.ended(300)
+    bus.execute("DEL", SOURCE.records + one)
+    caller.ended(301)
+    _at_rest(app, caller)
+
+
 def test_a_stream_that_is_none_holds_up_no_more_than_its_own_tasks(
     make: Make, caller: Caller, bus: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
