@@ -188,6 +188,16 @@ def test_purging_leaves_what_runs(server: Server) -> None:
     assert drive(server, tasks.purge(SOURCE, '"unique"')) == (0, [])
 
 
+def test_what_is_put_off_as_nobody_knows_its_type_frees_its_lock(server: Server) -> None:
+    for attempt in ("1", "3", "1@1795391364382"):
+        server.execute("HSET", BODIES, "7", f"lo\nw {attempt} {{a b}}")
+        server.execute("ZADD", DELAYED, "1", "7")
+        assert drive(server, tasks.purge(SOURCE, "a b")) == (1, [b"{a b}"])
+        server.execute("HSET", BODIES, "7", f"lo\nw {attempt} {{a b}}")
+        server.execute("ZADD", DELAYED, "1", "7")
+        assert drive(server, task_ends.cancel(SOURCE, "7", b"reply", 0)).body == b"{a b}"
+
+
 def test_what_a_worker_has_given_back_is_nobodys(server: Server) -> None:
     items = claimed(server, "1", "2", "3", "running")
     drive(server, leases.release(SOURCE, "me", items[:3], 10_000))

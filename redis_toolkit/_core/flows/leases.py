@@ -306,7 +306,8 @@ def promote(source: Source) -> Flow[Claim]:
 
     It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
     """
-    call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
+    named = (source.delayed, source.bodies, source.prefix, source.streams[0])
+    call = ScriptCall(PROMOTE, named, (PROMOTED, source.id_field))
     runs = 0
     while True:
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)
