@@ -60,7 +60,7 @@ def text_of(error: BaseException) -> str:
         return utf8(f"{error.type}: {error.message}")
     try:
         return utf8(str(error))
-    except Exception as failure:
+    except BaseException as failure:  # an error's own code runs here, which may even exit
         return f"(its text cannot be shown: {type(failure).__name__})"
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 import threading
 import time
@@ -29,13 +30,17 @@ from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.dead_letters import DeadLetter
+from redis_toolkit.errors import RedisToolkitError, one_line
 from redis_toolkit.grouping import durable_groups
 from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Message
 from redis_toolkit.patterns.running import Running, Stopping, sibling
 from redis_toolkit.routing import checked_channel
+from redis_toolkit.settings import check_whole
 
 __all__ = ["ReliableMessaging"]
+
+logger = logging.getLogger("redis_toolkit")
 
 GROUP = "acknowledged"
 ID, ADDRESS, BARE = "_msg_id", "_ack_channel", "_bare"
@@ -73,7 +78,8 @@ class ReliableMessaging(Stopping):
         Args:
             channel: exact name.
             message: the payload; it is not changed. Plain subscribers of the channel see it with two more
-                fields, ``_msg_id`` and ``_ack_channel``; one that is no map stands in a field ``data``.
+                fields, ``_msg_id`` and ``_ack_channel``; one that is no map, or has a field of these
+                names, stands in a field ``data``.
             timeout: seconds to wait.
 
         Returns:
@@ -96,7 +102,10 @@ class ReliableMessaging(Stopping):
                 return False
         finally:
             del self._waiting[address]
-        self._app._driver.run(durable.drop(_log(channel), GROUP, entry))
+        try:
+            self._app._driver.run(durable.drop(_log(channel), GROUP, entry))
+        except RedisToolkitError as error:
+            _say_kept(channel, error)
         return True
 
     async def apublish_with_ack(self, channel: str, message: Any, timeout: float = 5) -> bool:
@@ -118,7 +127,10 @@ class ReliableMessaging(Stopping):
             return False
         finally:
             del self._waiting[address]
-        await self._app._async_driver.run(durable.drop(_log(channel), GROUP, entry))
+        try:
+            await self._app._async_driver.run(durable.drop(_log(channel), GROUP, entry))
+        except RedisToolkitError as error:
+            _say_kept(channel, error)
         return True
 
     # -- handling ---------------------------------------------------------------------------------
@@ -150,6 +162,7 @@ class ReliableMessaging(Stopping):
             ConfigurationError: the handler, the channel or an option cannot work.
             RedisToolkitError: the server cannot be reached or refuses.
         """
+        check_whole("concurrency", concurrency)
         app = self._app.sibling()
         served = durable_groups(
             _unwrapping(Binding(handler, app)),
@@ -205,7 +218,8 @@ class ReliableMessaging(Stopping):
 
     def _publish(self, channel: str, message: Any, address: str) -> Flow[str]:
         """Publish a message, and keep it; returns its entry."""
-        own = dict(message) if isinstance(message, Mapping) else {"data": message, BARE: True}
+        plain = isinstance(message, Mapping) and not any(name in message for name in (ID, ADDRESS, BARE))
+        own = dict(message) if plain else {"data": message, BARE: True}
         fields = {**own, ID: address.removeprefix("ack:"), ADDRESS: address}
         body = self._app._calls.wire_of(None).live(fields)
         event = events.Event(body)
@@ -237,6 +251,11 @@ class ReliableMessaging(Stopping):
 def _log(channel: str) -> ExactChannel:
     """Return the name under which the messages of a channel are kept: no other publisher's."""
     return ExactChannel(f"rt:ack:{checked_channel(channel)}")
+
+
+def _say_kept(channel: str, error: RedisToolkitError) -> None:
+    """Say that a message was handled, but may still be in the log: it may be handled twice."""
+    logger.warning("an acknowledged message on %r could not be taken out: %s", channel, one_line(str(error)))
 
 
 def _waiting_in(groups: list[GroupInfo]) -> int:

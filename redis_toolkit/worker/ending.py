@@ -300,7 +300,7 @@ def _said(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         return utf8("".join(traceback.format_exception(error)))
-    except Exception as failure:
+    except BaseException as failure:  # as in text_of
         return f"(it cannot be shown: {type(failure).__name__})"
 
 

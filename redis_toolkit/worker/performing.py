@@ -123,9 +123,9 @@ class Performer:
             else:
                 async with asyncio.timeout(limit) as late:
                     result = await self._call(item)
-        except GeneratorExit:  # its loop is gone: nobody is left to settle anything
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _is_current(task):
+                raise  # its loop is gone: nobody is left to settle anything
             forked.end_fork(before, error)
             return self._raised(item, error, task, late)
         finally:
@@ -203,6 +203,14 @@ def _cancel(item: Item, task: asyncio.Task[Any]) -> None:
     if item.interrupt is not None:  # else it has ended meanwhile
         item.told = True
         task.cancel()
+
+
+def _is_current(task: asyncio.Task[Any]) -> bool:
+    """Return whether a task runs here and now: else its coroutine is being closed."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs here
+        return False
 
 
 def _calm(task: asyncio.Task[Any]) -> None:

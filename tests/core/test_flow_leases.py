@@ -204,7 +204,8 @@ class TestLeases:
 
     def test_promoting_goes_on_while_there_is_more(self) -> None:
         flow = Driven(leases.promote(GROUP))
-        keys = ("rt:c:{orders}:g:g:delayed", "rt:c:{orders}:g:g:bodies", "rt:c:{orders}:g:g:")
+        group = "rt:c:{orders}:g:g:"
+        keys = (f"{group}delayed", f"{group}bodies", group, f"{group}again")
         assert calls(flow) == [ScriptCall(PROMOTE, keys, (leases.PROMOTED, "i"))]
         flow.answer([[b"1", b"2", leases.PROMOTED, b""]])
         assert flow.answer([[b"5", b"9", 3, b""]]).result == Claim(5, 9)

@@ -101,6 +101,16 @@ class TestWaiting:
         with pytest.raises(TaskUnknown):
             wait(unkept=True).answer([NOWHERE])
 
+    def test_or_as_the_wait_begins_where_its_entry_is_known(self) -> None:
+        flow = wait(unkept=True, place=(1, "5-0"))
+        script = flow.last(Exchange).request.build("rt:q:{q}:reply:w", 4000)
+        assert script.keys[2:] == ("rt:q:{q}:delayed", "rt:q:{q}:p:low", "rt:q:{q}:reply:w")
+        assert script.args[4:] == ("5-0",)
+        flow.answer(REFUSED).answer([RUNNING])  # it was put off, and has another entry by now
+        assert len(flow.last(Exchange).request.build("rt:i:{me.1}", 4000).keys) == 2
+        with pytest.raises(TaskUnknown):
+            wait(unkept=True, place=(1, "5-0")).answer(REFUSED).answer([NOWHERE])
+
 
 class TestWaitingForMany:
     def many(self, clock: type[Clock] = Clock, **places: Any) -> Driven:
@@ -116,6 +126,16 @@ class TestWaitingForMany:
         ends = flow.answer([Reply("b", 2)]).result
         assert (ends["a"], ends["b"]) == (Reply("7", 5), Reply("b", 2))
         assert isinstance(ends["c"], TaskUnknown)
+
+    def test_one_whose_entry_is_gone_is_looked_for_without_it(self) -> None:
+        flow = self.many(a=(1, "1-0"), b=(1, "2-0"))
+        flow.answer([[b"ready", []], [b"ready", []]]).answer([REFUSED, REFUSED])
+        ends = flow.answer([NOWHERE, [b"unseen", []]]).answer([Reply("b", 2)]).result
+        assert isinstance(ends["a"], TaskUnknown)
+        assert ends["b"] == Reply("b", 2)
+        last = flow.steps[-1]
+        assert isinstance(last, ExchangeMany)
+        assert len(last.requests[0].build("rt:i:{me.1}", 4000).keys) == 2
 
     def test_it_goes_on_with_those_that_have_not(self, clock: type[Clock]) -> None:
         flow = self.many(clock, a=None, b=None).answer([RUNNING, RUNNING])

@@ -162,7 +162,7 @@ class TestRelease:
 
 
 class TestPromote:
-    def put(self, server: Server, due: int, id: str, value: str) -> None:
+    def put(self, server: Server, due: int, id: str, value: str | bytes) -> None:
         server.execute("ZADD", DELAYED, due, id)
         server.execute("HSET", BODIES, id, value)
 
@@ -200,6 +200,19 @@ class TestPromote:
         server.execute("ZADD", DELAYED, 1, "a")
         drive(server, leases.promote(SOURCE))
         assert all_keys(server) == set()
+
+    @pytest.mark.fault(29, "tasks")
+    @pytest.mark.parametrize("garbage", ["", "x", "low x", "low  x", b"\xff \xff \xff", "low one {}"])
+    def test_a_foreign_body_stops_nothing_and_can_be_claimed(
+        self, server: Server, garbage: str | bytes
+    ) -> None:
+        self.put(server, 1, "bad", garbage)
+        self.put(server, 2, "a", "low 1@17 x")
+        assert drive(server, leases.promote(SOURCE)).error == ""
+        assert all_keys(server) == {HIGH, LOW}
+        foreign, ours = claim(server)
+        assert foreign.body == (garbage if isinstance(garbage, bytes) else garbage.encode())
+        assert (ours.body, ours.attempt, ours.since_ms) == (b"x", 1, 17)
 
     @pytest.mark.fault(25, "tasks")
     def test_it_goes_on_when_memory_is_full(self, server: Server) -> None:
@@ -346,6 +359,15 @@ class TestDeadLetters:
         ]  # fmt: skip
         assert [found["id"] for _, found in entries(server, DEAD)] == ["2"]
         assert [server.execute("EXISTS", record(one)) for one in "123"] == [0, 1, 0]
+
+    @pytest.mark.parametrize("lacks", ["from", "b", "id"])
+    def test_what_is_no_dead_letter_stays_and_stops_nothing(self, server: Server, lacks: str) -> None:
+        whole = {"from": "low", "b": "x", "id": "f"}
+        del whole[lacks]
+        foreign = server.execute("XADD", DEAD, "1-1", *(part for pair in whole.items() for part in pair))
+        letters = self.bury(server, "1")
+        assert drive(server, leases.revive(SOURCE, [one.entry for one in letters])) == (1, "")
+        assert [entry for entry, _ in entries(server, DEAD)] == [foreign]
 
     def test_a_foreign_value_leaves_them_dead(self, server: Server) -> None:
         letters = self.bury(server, "1")

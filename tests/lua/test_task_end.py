@@ -9,7 +9,7 @@ from redis_toolkit._core.flow import REFUSED
 from redis_toolkit._core.flows import leases, task_ends, tasks
 from redis_toolkit._core.flows.task_ends import Cancelled, Found, Place
 from redis_toolkit._core.flows.tasks import Stats, Submission
-from redis_toolkit._core.flows.work import DeadLetter, Ended, Settlement
+from redis_toolkit._core.flows.work import DeadLetter, Ended, Later, Settlement
 from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.wire import Wire
 from tests.kit.servers import Server
@@ -57,6 +57,20 @@ class TestWaiting:
         flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000)
         assert exchange(server, flow)[1] == 0
         assert drive(server, flow, flow.send(REFUSED)).data == 5
+
+    def test_of_one_whose_entry_has_left_a_marker_comes(self, server: Server) -> None:
+        def wait_for(place: Place) -> int:
+            flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000, unkept=True, place=place)
+            return int(exchange(server, flow)[1])
+
+        [item] = claimed(server, "7")
+        place = (1, item.entry.decode())
+        assert wait_for(place) == 1
+        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Later(60_000), attempt=2)]))
+        assert wait_for(place) == 1
+        server.execute("DEL", DELAYED)
+        assert wait_for(place) == 0
+        assert ask(server, "LRANGE", REPLY, 0, -1) == ["!7"]
 
     def test_progress_is_no_end(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "running", "progress", "5")
@@ -186,6 +200,16 @@ def test_purging_leaves_what_runs(server: Server) -> None:
     assert drive(server, tasks.unlock("q", [("u", "l")])) == 1
     assert drive(server, tasks.unlock("q", [])) == 0
     assert drive(server, tasks.purge(SOURCE, '"unique"')) == (0, [])
+
+
+def test_what_is_put_off_as_nobody_knows_its_type_frees_its_lock(server: Server) -> None:
+    for attempt in ("1", "3", "1@1795391364382"):
+        server.execute("HSET", BODIES, "7", f"lo\nw {attempt} {{a b}}")
+        server.execute("ZADD", DELAYED, "1", "7")
+        assert drive(server, tasks.purge(SOURCE, "a b")) == (1, [b"{a b}"])
+        server.execute("HSET", BODIES, "7", f"lo\nw {attempt} {{a b}}")
+        server.execute("ZADD", DELAYED, "1", "7")
+        assert drive(server, task_ends.cancel(SOURCE, "7", b"reply", 0)).body == b"{a b}"
 
 
 def test_what_a_worker_has_given_back_is_nobodys(server: Server) -> None:

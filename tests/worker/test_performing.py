@@ -62,6 +62,13 @@ def fail(data: Any) -> None:
     raise ValueError("bad")
 
 
+class _Speechless(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
 def raising(error: BaseException) -> Function:
     def handler(data: Any) -> None:
         raise error
@@ -214,6 +221,8 @@ class TestFailures:
         "error",
         [
             SystemExit(3),
+            GeneratorExit(),
+            _Speechless(),
             KeyboardInterrupt(),
             RecursionError("deep"),
             MemoryError(),

@@ -101,11 +101,15 @@ def _found(reply: Any) -> Found:
 # -- waiting ------------------------------------------------------------------------------------------
 
 
-def _outgoing(source: Source, task_id: str, reply_key: str) -> Outgoing:
+def _outgoing(source: Source, task_id: str, reply_key: str, place: Place | None) -> Outgoing:
+    """Return what leaves an address; with a place it is refused when the entry has gone from there."""
+
     def build(reply_to: str, left_ms: int) -> ScriptCall:
         own = (reply_key,) if reply_to == reply_key else ()
-        named = (source.records + task_id, source.waiters, *own)
-        return ScriptCall(TASK_WAIT, named, (task_id, reply_to, left_ms, MARKER + task_id))
+        held = () if place is None else (source.delayed, source.streams[place[0]])
+        entry = () if place is None else (place[1],)
+        named = (source.records + task_id, source.waiters, *held, *own)
+        return ScriptCall(TASK_WAIT, named, (task_id, reply_to, left_ms, MARKER + task_id, *entry))
 
     return Outgoing(task_id, source.name, reply_key, build)
 
@@ -126,7 +130,8 @@ def wait(
     Args:
         wait_id: names the reply list of a sync caller; used for one wait only.
         place: where its entry was, if that is known.
-        unkept: its end is not kept, so it may have ended without a trace: looked for before waiting.
+        unkept: its end is not kept, so it may have ended without a trace: looked for before waiting, or as
+            the wait begins when its place is known.
         now: a clock in seconds.
 
     Raises:
@@ -134,9 +139,10 @@ def wait(
         TaskUnknown: there is no such task, or its end is kept no more.
         ServerUnreachable: no connection; tried for as long as a short operation would.
     """
-    outgoing = _outgoing(source, task_id, keys.task_reply(source.name, wait_id))
+    reply_key = keys.task_reply(source.name, wait_id)
+    outgoing = _outgoing(source, task_id, reply_key, place if unkept else None)
     end = now() + timeout_ms / 1000
-    look = unkept
+    look = unkept and place is None
     while True:
         began = now()
         slice_ms = max(min(int((end - began) * 1000), SLICE_MS), 1)
@@ -157,7 +163,8 @@ def wait(
             if outcome is not REFUSED:
                 reply: Reply = outcome
                 return reply
-            look = True  # it has ended: its record is read, unless that expires right now
+            look = True  # it has ended, its record is read unless that expires right now; or was put off
+            outgoing = _outgoing(source, task_id, reply_key, None)
 
 
 def _ended(source: Source, task_id: str, place: Place | None, wire: Wire) -> Flow[Reply | None]:
@@ -188,6 +195,7 @@ def wait_many(
     reply_key = keys.task_reply(source.name, wait_id)
     end = now() + timeout_ms / 1000
     ends: dict[str, Reply | Exception] = {}
+    places = dict(places)
     while True:
         waiting = [task_id for task_id in places if task_id not in ends]
         for start in range(0, len(waiting), WINDOW):
@@ -198,13 +206,15 @@ def wait_many(
         if not waiting or left_ms <= 0:
             return ends | {one: _timeout(source.name, one, timeout_ms) for one in waiting}
         some = waiting[:WINDOW]
-        outgoing = [_outgoing(source, task_id, reply_key) for task_id in some]
+        outgoing = [_outgoing(source, task_id, reply_key, places[task_id]) for task_id in some]
         slice_ms = max(min(left_ms, SLICE_MS), 1)
         outcomes = yield ExchangeMany(outgoing, wire.read_reply, slice_ms, len(some))
         for task_id, outcome in zip(some, outcomes, strict=True):
             passing = isinstance(outcome, RequestTimeout | OutcomeUnknown) or outcome is REFUSED
             if not passing:
                 ends[task_id] = outcome
+            elif outcome is REFUSED:
+                places[task_id] = None  # should it not have ended, its entry is another one by now
 
 
 def _look_for(

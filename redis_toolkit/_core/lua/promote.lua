@@ -1,11 +1,12 @@
 -- Moves what is due to the stream where it is claimed.
--- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 prefix of the STREAMs, 4 STREAM for what names none
+-- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 prefix of the STREAMs, 4 the first of them
 -- ARGV 1 how many at most, 2 field that gets the id or ''
 -- Returns {server ms, earliest due ms or '', how many were moved, error or ''}.
 --
 -- The first writes remove nothing: they prove that removing is allowed, and let the others pass when memory
--- is full. A body that is none of ours goes to the last stream as it is: whoever claims it buries it. What
--- a stream refuses stays where it is, due one second later, so that it stops nothing else.
+-- is full. What a stream refuses stays where it is, due one second later, so that it stops nothing else.
+-- A body that is not '<stream> <attempt> <body>' is none of ours: it goes to the first STREAM as it is, where
+-- whoever claims it makes a dead letter of it.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREM', KEYS[1], '')
@@ -15,19 +16,16 @@ local gone, moved, trouble = {}, 0, ''
 for place, value in ipairs(#ids > 0 and redis.call('HMGET', KEYS[2], unpack(ids)) or {}) do
   local id, said = ids[place], nil
   if value then
-    local one = value:find(' ', 1, true)
-    local two = one and value:find(' ', one + 1, true)
-    local stream = two and KEYS[3] .. value:sub(1, one - 1) or KEYS[4]
-    local fields = {'b', two and value:sub(two + 1) or value}
-    local attempt = two and value:sub(one + 1, two - 1) or '1'
-    if attempt ~= '1' then
+    local stream, attempt, body = value:match('^([^ ]+) (%d[^ ]*) (.*)$')
+    local fields = {'b', body or value}
+    if attempt and attempt ~= '1' then
       fields[3], fields[4] = 'a', attempt
     end
     if ARGV[2] ~= '' then
       fields[#fields + 1] = ARGV[2]
       fields[#fields + 1] = id
     end
-    said = redis.pcall('XADD', stream, '*', unpack(fields))
+    said = redis.pcall('XADD', stream and KEYS[3] .. stream or KEYS[4], '*', unpack(fields))
   end
   if type(said) == 'table' and said.err then
     trouble = said.err

@@ -13,7 +13,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local body
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
   body = redis.call('HGET', KEYS[2], ARGV[1]) or ''
-  body = body:match('^%S+ %d+ (.*)$') or body
+  body = body:match('^[^ ]+ [^ ]+ (.*)$') or body
   redis.call('HDEL', KEYS[2], ARGV[1])
 elseif KEYS[7] then
   local entry = redis.call('XRANGE', KEYS[7], ARGV[7], ARGV[7])[1]

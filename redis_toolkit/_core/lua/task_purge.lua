@@ -13,7 +13,7 @@ end
 local ids = redis.call('ZRANGE', KEYS[1], 0, most - 1)
 if #ids > 0 then
   for _, value in ipairs(redis.call('HMGET', KEYS[2], unpack(ids))) do
-    look(value and value:match('^%S+ %d+ (.*)$'))
+    look(value and value:match('^[^ ]+ [^ ]+ (.*)$'))
   end
   redis.call('ZREM', KEYS[1], unpack(ids))
   redis.call('HDEL', KEYS[2], unpack(ids))

@@ -1,15 +1,21 @@
 -- Waits for the end of a task, by leaving an address, unless it has ended.
--- KEYS 1 HASH of its record, 2 HASH of waiters, 3 (optional) LIST of the caller's replies
--- ARGV 1 id, 2 address, 3 ms that the caller waits, 4 marker for KEYS[3]
--- Returns 1 when the end will come to the address, 0 when the task has ended: then the marker is in KEYS[3],
---   so that a BLPOP on it returns.
+-- KEYS 1 HASH of its record, 2 HASH of waiters; (both or none) 3 ZSET of what is due later, 4 STREAM that had
+--   its entry; and as the last (optional) LIST of the caller's replies
+-- ARGV 1 id, 2 address, 3 ms that the caller waits, 4 marker for the LIST, 5 entry id in KEYS[4]
+-- Returns 1 when the end will come to the address, 0 when the task has ended, or its entry is gone: then the
+--   marker is in the LIST, so that a BLPOP on it returns.
+local list = #KEYS % 2 == 1 and KEYS[#KEYS]
 local state = redis.call('HGET', KEYS[1], 'state')
+if not state and KEYS[4] and not redis.call('XRANGE', KEYS[4], ARGV[5], ARGV[5])[1]
+  and not redis.call('ZSCORE', KEYS[3], ARGV[1]) then
+  state = 'gone'
+end
 if state and state ~= 'running' then
-  if KEYS[3] then
-    redis.call('RPUSH', KEYS[3], ARGV[4])
-    local set = redis.pcall('PEXPIRE', KEYS[3], '60000')
+  if list then
+    redis.call('RPUSH', list, ARGV[4])
+    local set = redis.pcall('PEXPIRE', list, '60000')
     if type(set) == 'table' then
-      redis.call('RPOP', KEYS[3])
+      redis.call('RPOP', list)
       return set
     end
   end
