@@ -106,7 +106,7 @@ def _end(end: Callable[[], None], again: threading.Event) -> None:
 
 
 def serve(
-    node: Node, part: Assignment, grace: float, serving: Callable[[Callable[[], object] | None], None]
+    node: Node, part: Assignment, grace: float, when_asked: Callable[[Callable[[], object]], None]
 ) -> NoReturn:
     """Serve as a worker process, then end it: exit code 0 after a stop, 1 when it cannot start.
 
@@ -117,25 +117,31 @@ def serve(
         node: what serves.
         part: this worker's part.
         grace: seconds that running handlers get.
-        serving: told what asks the supervisor to stop all workers, and None when this one stops itself.
+        when_asked: told what to do when a handler stops its app: ask the supervisor to stop all workers;
+            nothing once this one is stopping.
     """
     channel = Channel(socket.socket(fileno=part.fd))
     stop = threading.Event()
     with _signals_set(stop):
+        when_asked(lambda: channel.send(stop=True))  # before the first claim
         try:
             node.start()
         except Exception as error:
+            when_asked(_nothing)
             logger.error("worker process cannot start: %s", error)
             channel.send(failed=str(error))
             raise SystemExit(1) from error
-        serving(lambda: channel.send(stop=True))
         channel.send(ready=True)
         threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
         _wait(stop, part.supervisor, node)
-        serving(None)
+        when_asked(_nothing)
         channel.send(stopping=True)  # another worker listens while this one finishes its work
         node.stop(grace)
         raise SystemExit(0)
+
+
+def _nothing() -> None:
+    """What a handler that stops its app still has to ask for: it is done already."""
 
 
 def _obey(channel: Channel, node: Node, stop: threading.Event) -> None:

@@ -78,7 +78,7 @@ class Service:
         self._supervisor: Supervisor | None = None
         self._supervising: threading.Thread | None = None
         self._until: threading.Event | None = None  # ends run(workers=0)
-        self._ask_supervisor: Callable[[], object] | None = None  # in a worker process that serves
+        self._ask_supervisor: Callable[[], object] | None = None  # in a worker process
         self._pid = os.getpid()
 
     @property
@@ -172,6 +172,8 @@ class Service:
     def stop_program(self) -> bool:
         """In a worker process that serves this app: ask its supervisor to stop all of them, and do not wait.
 
+        `stop` would: its lock is held by the thread that serves.
+
         Returns:
             Whether this is one.
         """
@@ -246,10 +248,10 @@ class Service:
         """Serve as the worker process that this is; does not return."""
         _log_to_stderr()
 
-        def serving(ask: Callable[[], object] | None) -> None:
+        def when_asked(ask: Callable[[], object]) -> None:
             self._ask_supervisor = ask
 
-        child.serve(self._new_node(part.process, listening=False), part, self._settings.grace, serving)
+        child.serve(self._new_node(part.process, listening=False), part, self._settings.grace, when_asked)
 
     def _forget_in_a_fork(self) -> None:
         """In a forked child: what runs is the parent's, whose threads are not here."""
