@@ -27,6 +27,7 @@ from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.deadlines import Deadlines
 from redis_toolkit._core.flow import REFUSED, Command, Outgoing, ScriptCall, by_sha, by_text
 from redis_toolkit._core.recovery import Failed, describe, partly, sort
+from redis_toolkit.errors import PermissionDenied, StoreFull
 from redis_toolkit.wire import reply_id
 
 __all__ = ["AsyncHub"]
@@ -177,6 +178,8 @@ class AsyncHub:
             self._orphans.discard(done)
             if reply == 1 and self._inbox_failure is not None:
                 reply = self._inbox_failure
+            elif isinstance(reply, NoScriptError) and self._inbox_is_forbidden():
+                self._orphans.add(done)  # the script will be refused as well: a new inbox is of no use
             elif isinstance(reply, NoScriptError):
                 reply = sort(ConnectionError("the inbox was lost"), sent=False, where=self.where)
         if reply == 1 or done.done():
@@ -189,6 +192,11 @@ class AsyncHub:
             done.set_exception(sort(reply, sent=True, where=self.where, doing=describe(script)))
         else:
             done.set_result(REFUSED)
+
+    def _inbox_is_forbidden(self) -> bool:
+        """Return whether any inbox would be refused like the last one: for want of rights, or a full disk."""
+        lost = self._inbox_failure
+        return lost is not None and isinstance(lost.error, PermissionDenied | StoreFull)
 
     # -- the inbox --------------------------------------------------------------------------------
 

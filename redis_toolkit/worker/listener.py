@@ -37,6 +37,8 @@ __all__ = ["Listener"]
 
 logger = logging.getLogger("redis_toolkit")
 
+FULL_DISK = "MISCONF"
+"""How a server refuses a PING that cannot write to its disk. It is alive, and subscribes and publishes."""
 CHUNK = 500
 """Names per SUBSCRIBE command."""
 
@@ -226,7 +228,7 @@ class Listener:
                     continue
                 if kind != b"pong":
                     continue
-            elif isinstance(reply, Exception):
+            elif isinstance(reply, Exception) and not str(reply).startswith(FULL_DISK):
                 self._take_error(sort(reply, sent=False, where=link.where, doing=self._asked()))
                 continue
             if self._stopping.is_set():
