@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redis_toolkit import tracebacks
 from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit.app import App
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, SignedCodec, TextCodec
@@ -29,6 +30,7 @@ from redis_toolkit.errors import (
     StreamFull,
     TaskCancelled,
     TaskExpired,
+    TaskUnknown,
     WorkersFailed,
 )
 from redis_toolkit.jobs import Backoff
@@ -84,5 +86,8 @@ __all__ = [
     "StreamFull",
     "TaskCancelled",
     "TaskExpired",
+    "TaskUnknown",
     "WorkersFailed",
 ]
+
+tracebacks.install()

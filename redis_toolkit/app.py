@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from redis_toolkit._core import loops
@@ -27,7 +27,7 @@ from redis_toolkit.grouping import GroupOptions, durable_groups, refuse_options
 from redis_toolkit.groups import Groups
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
-from redis_toolkit.settings import Options, Settings, default_url
+from redis_toolkit.settings import Options, Settings, check_whole, default_url
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
 
@@ -143,9 +143,9 @@ class App(Groups):
         """
         if channels and callable(channels[0]):
             raise ConfigurationError('on() needs a channel: @app.on("orders")')
-        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
-            raise ConfigurationError(f"concurrency={concurrency!r} must be a whole number from 1")
-        wire = self._wire if codec is None else Wire(resolve_codec(codec), self.settings.max_payload)
+        if concurrency is not None:
+            check_whole("concurrency", concurrency)
+        wire = self._calls.wire_of(codec)
         if group is None:
             refuse_options(durable)
         elif every_worker or not events or requests is not None:
@@ -202,12 +202,20 @@ class App(Groups):
         Raises:
             RedisToolkitError: the server cannot be reached or refuses. Nothing is left running.
         """
+        self._start(workers, sys._getframe(1))
+
+    def _start(self, workers: int, caller: FrameType) -> None:
         loops.check_blocking("start")
-        self._service.start(workers, sys._getframe(1))
+        self._service.start(workers, caller)
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop what `start` started: no more work is taken, running handlers get ``grace`` seconds."""
+        """Stop what `start` started: no more work is taken, running handlers get ``grace`` seconds.
+
+        In a worker process it asks the supervisor to stop all of them, which ends `run`, and returns at once.
+        """
+        if self._started and self._service.stop_program():
+            return
         atexit.unregister(self.stop)
         if self._started:
             self._service.stop()
@@ -229,8 +237,11 @@ class App(Groups):
 
     async def astart(self, workers: int = 0) -> None:
         """Await what `start` does. ``async def`` handlers run on the running loop."""
+        await self._astart(workers, sys._getframe(1))
+
+    async def _astart(self, workers: int, caller: FrameType) -> None:
         if workers:
-            await asyncio.to_thread(self._service.start, workers, sys._getframe(1))
+            await asyncio.to_thread(self._service.start, workers, caller)
         else:
             await self._service.astart()
         atexit.register(self.stop)
@@ -240,6 +251,8 @@ class App(Groups):
 
         When it is cancelled, it stops all the same and ends then.
         """
+        if self._started and self._service.stop_program():
+            return
         atexit.unregister(self.stop)
         try:
             if self._started:

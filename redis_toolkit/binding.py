@@ -15,11 +15,12 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
-from redis_toolkit.convert import Converter, converter
+from redis_toolkit.convert import Converter, converter, not_found
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch, one_line
 from redis_toolkit.message import Headers, Message
 
@@ -65,6 +66,25 @@ def _refuse_method(function: Callable[..., Any]) -> None:
             f"handler {handler_name(function)} is a method, and there is no {parameters[0]} to call it with: "
             f"register the bound method, as in app.on({name!r})({kind}().{name})"
         )
+
+
+def _around(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the local names of the running functions that a function is written in: it may be annotated with
+    a class of theirs that its own body does not use, and so does not keep."""
+    found: dict[str, Any] = {}
+    code, frame = getattr(function, "__code__", None), inspect.currentframe()
+    if "<locals>" not in getattr(function, "__qualname__", ""):
+        return found
+    while frame is not None:
+        if _contains(frame.f_code, code):
+            found = {**frame.f_locals, **found}  # what is further in hides what is further out
+        frame = frame.f_back
+    return found
+
+
+def _contains(outer: types.CodeType, code: object) -> bool:
+    inside = [one for one in outer.co_consts if isinstance(one, types.CodeType)]
+    return any(one is code or _contains(one, code) for one in inside)
 
 
 def _always(value: Any) -> Callable[[Message], Any]:
@@ -136,6 +156,22 @@ class Binding:
         positional = [arguments.pop(name) for name in self._positional if name in arguments]
         return self.function(*positional, **arguments)
 
+    @property
+    def payload(self) -> inspect.Signature:
+        """What a caller passes: the signature without annotations, and without what the message gives."""
+        parameters = inspect.signature(self.function).parameters
+        none = inspect.Parameter.empty
+        passed = [
+            one.replace(annotation=none) for one in parameters.values() if one.name not in self._special
+        ]
+        return inspect.Signature(passed)
+
+    def result_converter(self) -> Converter | None:
+        """Return what converts a result that has travelled to the function's return annotation."""
+        annotation = inspect.signature(self.function).return_annotation
+        result = inspect.Parameter("result", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+        return converter(self._resolved(result))
+
     def _annotated(self) -> list[tuple[inspect.Parameter, Any]]:
         try:
             parameters = list(inspect.signature(self.function).parameters.values())
@@ -153,7 +189,7 @@ class Binding:
         function = getattr(function, "__func__", function)
         if not hasattr(function, "__globals__"):
             function = getattr(function, "__init__" if isinstance(function, type) else "__call__", function)
-        scope = dict(getattr(function, "__globals__", {}))
+        scope = {**getattr(function, "__globals__", {}), **_around(function)}
         names = getattr(getattr(function, "__code__", None), "co_freevars", ())
         for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
             try:
@@ -196,6 +232,13 @@ class Binding:
             self._special[name] = lambda message: message.channel
         else:
             self._fields[name] = (parameter, converter(annotation))
+            for what in not_found(annotation):
+                logger.warning(
+                    "handler %s: the annotation %s, so nothing is made of it: define it at module level "
+                    "before the handler, or import it there at run time",
+                    self.name,
+                    what,
+                )
 
     def _handing_over(self, message: Message) -> Message:
         """Return a message that knows whose it is: only those whose handler asks for it need to."""

@@ -6,7 +6,7 @@ Rules: what cannot be sent is refused here, before a driver is asked: names, pay
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import events, requests
@@ -15,7 +15,7 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError, StreamFull
 from redis_toolkit.globs import rank
 from redis_toolkit.routing import checked_channel
-from redis_toolkit.settings import MAX_SECONDS
+from redis_toolkit.settings import MAX_SECONDS, check_whole
 from redis_toolkit.wire import Wire
 
 __all__ = ["UNSET", "Calls", "milliseconds"]
@@ -45,12 +45,10 @@ class Calls:
         headers: Headers = None,
         codec: str | Codec | None = None,
         id: str | None = None,
-        *,
-        log: str | None = None,
     ) -> Flow[int]:
-        """Return the flow of `App.publish`; ``log`` as in `events.publish`."""
+        """Return the flow of `App.publish`."""
         event = events.Event(self.wire_of(codec).live(data, headers), _checked_id(id))
-        return _receivers(events.publish(checked_channel(channel), event, log=log))
+        return _receivers(events.publish(checked_channel(channel), event))
 
     def publish_many(
         self, channel: str, payloads: Iterable[Any], headers: Headers, codec: str | Codec | None
@@ -74,8 +72,7 @@ class Calls:
         """Return the flow of `App.request`."""
         if fields and data is not UNSET:
             raise ConfigurationError("request() takes one payload or keyword fields, not both")
-        if type(retries) is not int or retries < 0:
-            raise ConfigurationError(f"retries={retries!r} must be a whole number from 0")
+        check_whole("retries", retries, least=0)
         call = requests.OutgoingRequest(
             checked_channel(channel),
             new_id(),
@@ -98,8 +95,7 @@ class Calls:
         return_exceptions: bool,
     ) -> Flow[list[Any]]:
         """Return the flow of `App.request_many`."""
-        if type(window) is not int or window < 1:
-            raise ConfigurationError(f"window={window!r} must be a whole number from 1")
+        check_whole("window", window)
         channel, together = checked_channel(channel), new_id()
         calls = [
             requests.OutgoingRequest(channel, f"{together}.{number}", data, headers, reply_id=together)
@@ -171,8 +167,13 @@ def milliseconds(timeout: object) -> int:
     Raises:
         ConfigurationError: no number, or none from 0 to `MAX_SECONDS`.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_SECONDS:
+    # The type first: `int | float` is made anew each time, and this is asked for each request.
+    if not (type(timeout) is float or _is_number(timeout)) or not 0 < timeout <= MAX_SECONDS:
         raise ConfigurationError(
             f"timeout={timeout!r} must be a number of seconds, over 0 and up to {MAX_SECONDS:,}"
         )
-    return max(int(timeout * 1000), 1)
+    return int(timeout * 1000) or 1
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

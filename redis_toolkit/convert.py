@@ -9,12 +9,12 @@ Rules:
 - Lists, tuples, sets, dicts and ``X | None`` of these are looked into. Everything else is passed on as
   it is, at no cost: a handler's own ``x: int`` is not checked.
 - A payload that does not fit is a `PayloadMismatch` that names the place in it.
+- Nothing is made of what is annotated with a name that cannot be found; `not_found` says which those are.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -23,12 +23,12 @@ import sys
 import types
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from redis_toolkit.errors import PayloadMismatch
+from redis_toolkit.errors import PayloadMismatch, one_line
 
-__all__ = ["Converter", "converter"]
+__all__ = ["Converter", "converter", "not_found"]
 
 Converter = Callable[[Any, str], Any]
 """Given a value and its place in the payload, returns the converted value."""
@@ -186,19 +186,62 @@ def _dataclass(kind: Any) -> Converter:
     return convert
 
 
+def not_found(annotation: Any, seen: set[Any] | None = None) -> Iterator[str]:
+    """Return what is not known of an annotation: the fields of dataclasses whose types cannot be found.
+
+    Args:
+        annotation: it; what it contains is looked at too.
+        seen: dataclasses that have been looked at.
+    """
+    seen = set() if seen is None else seen
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType) and _optional(args, lambda _: _anything) is None:
+        return  # nothing is made of it anyway
+    for arg in args[:1] if origin is typing.Annotated else args:
+        yield from not_found(arg, seen)
+    kind = annotation
+    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind) or hasattr(kind, "model_validate"):
+        return
+    if kind in seen:
+        return
+    seen.add(kind)
+    hints = _hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints.get(field.name)
+        if isinstance(hint, _NotFound):
+            if field.init:
+                where = f"the field {field.name!r} of {one_line(kind.__name__)}"
+                yield f"{field.type!r} of {where} cannot be found ({hint.why})"
+        else:
+            yield from not_found(hint, seen)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NotFound:
+    """Stands for the type of a field that cannot be found, and is converted to by nothing."""
+
+    why: str
+
+
 def _hints(kind: Any) -> dict[str, Any]:
-    """Return the types of a dataclass's fields. When a name in them cannot be found (an import for type
-    checkers only), the others still are, and that one is taken as none."""
+    """Return the types of a dataclass's fields. When one of them cannot be found (an import for type
+    checkers only), the others still are."""
     try:
         return typing.get_type_hints(kind)
-    except NameError:
-        scope = vars(sys.modules[kind.__module__])
-        found = {}
-        for field in dataclasses.fields(kind):
-            with contextlib.suppress(NameError):
-                lone = type("_", (), {"__annotations__": {"it": field.type}})
-                found[field.name] = typing.get_type_hints(lone, scope)["it"]
-        return found
+    except Exception:  # what stands there may be any expression: each field by itself
+        return {field.name: _hint(kind, field) for field in dataclasses.fields(kind)}
+
+
+def _hint(kind: Any, field: dataclasses.Field[Any]) -> Any:
+    owner = [  # of the classes that have this very field, the first one that had it
+        one for one in kind.__mro__ if vars(one).get("__dataclass_fields__", {}).get(field.name) is field
+    ][-1]
+    lone = type("_", (), {"__annotations__": {"it": field.type}})
+    try:
+        scope = vars(sys.modules[owner.__module__])
+        return typing.get_type_hints(lone, scope, dict(vars(owner)))["it"]
+    except Exception as error:
+        return _NotFound(one_line(str(error)))
 
 
 def _optional(args: tuple[Any, ...], of: Make = converter) -> Converter | None:

@@ -1,6 +1,6 @@
-"""What stands in the fields of envelopes besides payloads: ids, addresses, headers, the texts of errors.
+"""The fields of envelopes: which values they may have, written and read.
 
-Rules: what is written has a UTF-8 form, and what is read is checked before anybody uses it.
+Rules: what stands in a field that we send has a UTF-8 form, whatever the text it came from was.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from redis_toolkit.message import Headers
 __all__ = ["checked_headers", "is_address", "is_sendable", "read_headers", "text_of", "utf8"]
 
 
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as an envelope has them; raises `EncodeError`."""
+def checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the headers that a caller gave, as they are sent.
+
+    Raises:
+        EncodeError: they are no map of text to text.
+    """
     if not isinstance(headers, Mapping):
         raise EncodeError(f"headers are a map of text to text, not {type(headers).__name__}")
     for name, value in headers.items():
-        if not _is_text(name) or not _is_text(value):
+        if not isinstance(name, str) or not isinstance(value, str):
             raise EncodeError(f"headers are text by name, {name!r}: {value!r} is not")
     return dict(headers)
 
@@ -35,13 +39,12 @@ def is_address(value: Any) -> bool:
     return is_sendable(value) and is_reply_key(value)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def read_headers(headers: Any) -> Headers:
+    """Return the headers in an envelope; empty ones when it has none.
 
-
-def read_headers(fields: dict[str, Any]) -> Headers:
-    """Return the headers of an envelope; raises `DecodeError`."""
-    headers = fields.get("headers")
+    Raises:
+        DecodeError: they are no map of text to text.
+    """
     if headers is None:
         return Headers()
     if not isinstance(headers, dict) or not all(
@@ -52,7 +55,7 @@ def read_headers(fields: dict[str, Any]) -> Headers:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an error, whatever its class does."""
+    """Return what an error reply says of an error."""
     if isinstance(error, RemoteError):
         return utf8(f"{error.type}: {error.message}")
     try:

@@ -16,6 +16,7 @@ RedisToolkitError
 ├── WorkersFailed                        no worker process could be started
 ├── TaskCancelled                        a task was cancelled before it had ended
 ├── TaskExpired                          a task was not begun in time
+├── TaskUnknown                          nothing is known of a task, or nothing any more
 ├── Retry                                raised by a handler: try this again later
 ├── Reject                               raised by a handler: do not try this again
 ├── QueueFull                            a queue has as many tasks as it may hold
@@ -59,6 +60,7 @@ __all__ = [
     "StreamFull",
     "TaskCancelled",
     "TaskExpired",
+    "TaskUnknown",
     "WorkersFailed",
 ]
 
@@ -132,20 +134,24 @@ class WorkersFailed(RedisToolkitError):
     """No worker process could be started: each ended before it was ready."""
 
 
+class TaskCancelled(RedisToolkitError):
+    """A task was cancelled before it had ended: it did not run, or not to its end."""
+
+
+class TaskExpired(RedisToolkitError):
+    """A task was not begun by the time that its caller had set (``expires=``); it did not run."""
+
+
+class TaskUnknown(RedisToolkitError):
+    """Nothing is known of a task: its result is kept no more, it was purged, or it was never submitted."""
+
+
 class QueueFull(RedisToolkitError):
     """A queue holds as many tasks as its ``max_pending`` allows. Nothing was submitted."""
 
 
 class StreamFull(RedisToolkitError):
     """A durable group is as far behind as its ``max_backlog`` allows. Nothing was published."""
-
-
-class TaskCancelled(RedisToolkitError):
-    """The task was cancelled before it had ended."""
-
-
-class TaskExpired(RedisToolkitError):
-    """The task was still waiting when its ``expires=`` had passed. It was not begun."""
 
 
 class Retry(RedisToolkitError):

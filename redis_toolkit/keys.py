@@ -279,4 +279,5 @@ def once(channel: str, scope: str, name: str) -> str:
 
 def is_reply_key(key: str) -> bool:
     """Return whether a reply may be pushed to this key: a caller's reply list or an inbox."""
-    return (key.startswith(("rt:c:{", "rt:q:{")) and "}:reply:" in key) or key.startswith("rt:i:{")
+    kind = key[:6]
+    return kind == "rt:i:{" or (kind in ("rt:c:{", "rt:q:{") and "}:reply:" in key)

@@ -21,32 +21,32 @@ from redis_toolkit.globs import is_glob, matches
 from redis_toolkit.jobs import Durable
 from redis_toolkit.wire import Wire
 
-__all__ = ["Handler", "LiveTable", "Router", "checked_channel"]
+__all__ = ["Handler", "LiveTable", "Router", "checked_channel", "is_typed"]
 
 logger = logging.getLogger("redis_toolkit")
 
 
-def checked_channel(channel: object) -> str:
-    """Return a channel's name if it can be one.
+def checked_channel(channel: object, kind: str = "channel") -> str:
+    """Return the name of a channel, or of what is named as channels are, if it can be one.
 
     Raises:
         ConfigurationError: not text, empty, or text that has no UTF-8 form.
     """
-    if isinstance(channel, list | tuple | set | frozenset):
-        raise ConfigurationError(
-            f"channels are named one by one, not in a {type(channel).__name__}: write *channels"
-        )
     if not isinstance(channel, str):
+        if isinstance(channel, list | tuple | set | frozenset):
+            raise ConfigurationError(
+                f"{kind}s are named one by one, not in a {type(channel).__name__}: write *{kind}s"
+            )
         raise ConfigurationError(
-            f"a channel is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
+            f"a {kind} is named by str, not by {type(channel).__name__}: {ascii(channel)[:80]}"
         )
     if not channel:
-        raise ConfigurationError("a channel needs a name, this one is empty")
+        raise ConfigurationError(f"a {kind} needs a name, this one is empty")
     try:
         channel.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ConfigurationError(
-            f"the channel name {ascii(channel)[:80]} has no UTF-8 form: {error.reason}"
+            f"the {kind} name {ascii(channel)[:80]} has no UTF-8 form: {error.reason}"
         ) from error
     return channel
 
@@ -131,7 +131,7 @@ class Router:
             if old.source.name != new.source.name:
                 continue
             function = new.jobs[""].binding.function if "" in new.jobs else None
-            if old.is_queue or function is None or not _is_typed(function):
+            if old.is_queue or function is None or not is_typed(function):
                 raise ConfigurationError(
                     f"this app serves {new.source.name} already: a group has one handler in an app, "
                     "so give the other one a group of its own"
@@ -142,7 +142,7 @@ class Router:
 
     def _forget_replaced(self, new: Handler) -> None:
         """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""
-        if not _is_typed(new.binding.function):
+        if not is_typed(new.binding.function):
             return
         for old in list(self.handlers):
             if _is_redefined(old, new):
@@ -197,7 +197,7 @@ def _heard(handler: Handler) -> tuple[str, ...]:
     return (*handler.channels, *handler.globs) if handler.events else ()
 
 
-def _is_typed(function: Callable[..., Any]) -> bool:
+def is_typed(function: Callable[..., Any]) -> bool:
     """Return whether it is a named function of a session that is no file."""
     scope = getattr(function, "__globals__", {})
     return (
@@ -210,7 +210,7 @@ def _is_redefined(old: Handler, new: Handler) -> bool:
     be registered twice, with other options."""
     same_function = old.binding.function is new.binding.function
     same_names = (old.channels, old.globs, old.name) == (new.channels, new.globs, new.name)
-    return same_names and not same_function and _is_typed(old.binding.function)
+    return same_names and not same_function and is_typed(old.binding.function)
 
 
 @dataclass(slots=True)
@@ -218,6 +218,10 @@ class LiveTable:
     """Says which handlers get a message, given what is subscribed and confirmed on one connection.
 
     Only its reader uses it. ``targets`` are any objects that stand for a handler's lane.
+
+    Attributes:
+        exact: who gets a message that came by the exact subscription of its channel.
+        globs: who is registered with a glob; `of_glob` says who gets a message that came by it.
     """
 
     exact: dict[bytes, list[Any]] = field(default_factory=dict)
@@ -249,10 +253,6 @@ class LiveTable:
     def is_confirmed(self, name: bytes, *, glob: bool) -> bool:
         """Return whether a subscription is confirmed."""
         return name in (self._confirmed_globs if glob else self.confirmed)
-
-    def of_channel(self, channel: bytes) -> list[Any]:
-        """Return who gets a message that came by the exact subscription of its channel."""
-        return self.exact.get(channel, [])
 
     def of_glob(self, glob: bytes, channel: bytes) -> list[Any]:
         """Return who gets a message that came by a glob: those for whom no other comes first."""

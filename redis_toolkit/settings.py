@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["MAX_SECONDS", "Options", "Settings", "default_url"]
+__all__ = ["MAX_SECONDS", "Options", "Settings", "check_whole", "default_url"]
 
 MIN_SECONDS = 0.001
 MAX_SECONDS = 10_000_000
@@ -27,6 +27,16 @@ def default_url(environment: Mapping[str, str] | None = None) -> str:
     """Return the URL of an app that names none: ``$REDIS_TOOLKIT_URL``, ``$REDIS_URL``, or localhost."""
     environment = os.environ if environment is None else environment
     return environment.get("REDIS_TOOLKIT_URL") or environment.get("REDIS_URL") or LOCAL_URL
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or a smaller one; True is none.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if type(value) is not int or value < least:
+        raise ConfigurationError(f"{name}={value!r} must be a whole number from {least}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +82,7 @@ class Settings:
                 if not isinstance(value, bool):
                     raise ConfigurationError(f"{name}={value!r} must be True or False")
             elif name in _WHOLE:
-                if type(value) is not int or value < 1:
-                    raise ConfigurationError(f"{name}={value!r} must be a whole number from 1")
+                check_whole(name, value)
             elif type(value) not in (int, float) or not MIN_SECONDS <= value <= MAX_SECONDS:
                 raise ConfigurationError(
                     f"{name}={value!r} must be a number of seconds from {MIN_SECONDS} to {MAX_SECONDS:,}"

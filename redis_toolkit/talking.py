@@ -45,7 +45,6 @@ class Talking:
     def __init__(self, connections: Connections, wire: Wire, settings: Settings) -> None:
         self.settings = settings
         self._connections = connections
-        self._wire = wire
         self._calls = Calls(wire)
         self._driver = SyncDriver(connections, settings)
         self._async_driver = AsyncDriver(connections, settings)

@@ -153,7 +153,7 @@ def task_payload(wire: Wire, fields: dict[str, Any]) -> tuple[Any, Headers]:
         UnreadableEnvelope: the payload is in another codec, or the headers are not text.
     """
     try:
-        return wire.payload(fields), read_headers(fields)
+        return wire.payload(fields), read_headers(fields.get("headers"))
     except DecodeError as error:
         raise UnreadableEnvelope(str(error), fields["id"]) from error
 

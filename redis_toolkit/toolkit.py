@@ -51,8 +51,8 @@ class RedisToolkit:
         options: reconnect delay and logging.
         url: the server; see `App`.
         redis: a redis-py client whose server and login are used instead.
-        codec: ``"json"``, ``"msgpack"``, ``"text"`` or your own. Anything that it cannot read is dropped
-            with a log line.
+        codec: ``"json"``, ``"orjson"``, ``"msgpack"``, ``"text"`` or your own. Anything that it cannot
+            read is dropped with a log line.
 
     Returns once every subscription is confirmed: a publish right after it is received.
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
+from redis_toolkit.codecs.json_codec import quoted
 from redis_toolkit.envelope_fields import (
     checked_headers,
     is_address,
@@ -89,6 +90,7 @@ class Wire:
             codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
         )
         self._json = codec if isinstance(codec, JSONCodec) else _JSON
+        self._joins = type(codec) is JSONCodec
         self._exclusive = getattr(codec, "exclusive", False) is True
 
     # -- writing ----------------------------------------------------------------------------------
@@ -128,6 +130,9 @@ class Wire:
         attempt: int = 1,
     ) -> bytes:
         """Return the envelope of a request; raises as `live` does."""
+        if self._joins and not headers and channel is None and attempt == 1:
+            head = f'{{"id":{quoted(request_id)},"reply_to":{quoted(reply_to)},'
+            return self._joined(f'{head}"spread":true,"data":' if spread else f'{head}"data":', data)
         fields: dict[str, Any] = {"id": request_id, "reply_to": reply_to}
         if channel is not None:
             fields["channel"] = channel
@@ -139,6 +144,8 @@ class Wire:
 
     def reply(self, request_id: str, data: Any) -> bytes:
         """Return the envelope of a handler's return value; raises as `live` does."""
+        if self._joins:
+            return self._joined(f'{{"id":{quoted(request_id)},"data":', data)
         return self.envelope({"id": request_id}, data, None)
 
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
@@ -168,6 +175,17 @@ class Wire:
         except EncodeError:
             native.encode(fields["data"])  # its error names the place in the payload
             raise
+
+    def _joined(self, head: str, data: Any) -> bytes:
+        """Return what `_envelope` does for most messages; as JSON, whose first fields are written."""
+        try:
+            body = self._json.encode_envelope(head, data)
+        except EncodeError:
+            self._json.encode(data)  # as above
+            raise
+        if len(body) > self.max_payload:
+            self._within_limit(body)
+        return body
 
     def _encode(self, data: Any) -> bytes:
         if self._native is not None:
@@ -213,7 +231,7 @@ class Wire:
                 raise DecodeError(
                     f"an envelope of version {value['rt']}, this reader knows 1: update it first"
                 )
-            return self.payload(value), read_headers(value)
+            return self.payload(value), read_headers(value.get("headers"))
         if self._native is None:  # only looks like an envelope: what it holds has not been through the codec
             return self._decode(body), Headers()
         return value, Headers()
@@ -227,7 +245,7 @@ class Wire:
             DecodeError: not even those.
         """
         fields = self.fields(body)
-        if not isinstance(fields, dict) or not is_sendable(fields.get("id")):
+        if type(fields) is not dict or not is_sendable(fields.get("id")):
             raise DecodeError(f"a request is a map with a text field 'id', this starts with {start_of(body)}")
         reply_to = fields.get("reply_to")
         if reply_to is not None and not is_address(reply_to):
@@ -246,7 +264,8 @@ class Wire:
             DecodeError: it does not.
         """
         try:
-            self._refuse_oversize(body)
+            if len(body) > self.max_payload:
+                self._refuse_oversize(body)
             return self._read_native(body)
         except DecodeError as error:
             head = head_of(body)
@@ -263,15 +282,10 @@ class Wire:
             raise DecodeError("the field 'channel' of the request is not text")
         if type(attempt) is not int:
             raise DecodeError("the field 'attempt' of the request is not a whole number")
-        return IncomingRequest(
-            id=fields["id"],
-            reply_to=reply_to,
-            data=self.payload(fields),
-            headers=read_headers(fields),
-            channel=channel,
-            spread=fields.get("spread") is True,
-            attempt=attempt,
-        )
+        data = self.payload(fields)
+        headers = read_headers(fields.get("headers"))
+        spread = fields.get("spread") is True
+        return IncomingRequest(fields["id"], reply_to, data, headers, channel, spread, attempt)
 
     def read_reply(self, body: bytes) -> Reply:
         """Return the reply in an envelope.
@@ -302,7 +316,7 @@ class Wire:
     def _read_native(self, body: bytes) -> Any:
         if len(body) == 1:
             return (self._native or _JSON).decode(body)
-        return (_MSGPACK if body[:1] >= b"\x80" else self._json).decode(body)
+        return (self._json if body < b"\x80" else _MSGPACK).decode(body)  # the first byte decides
 
     def payload(self, fields: dict[str, Any]) -> Any:
         """Return the payload of an envelope; raises `DecodeError`."""
@@ -345,9 +359,9 @@ def reply_id(body: bytes) -> str | None:
     Replies as this module writes them begin with their id, which is found without decoding the rest.
     """
     if body.startswith(b'{"id":"'):
-        found = body[7 : body.find(b'"', 7)]
-        if b"\\" not in found:
-            return found.decode("utf-8", "replace")
+        found = body[7 : body.find(b'"', 7)].decode("utf-8", "replace")
+        if "\\" not in found:
+            return found
     elif body[1:4] == b"\xa2id" and b"\xa0" <= body[4:5] <= b"\xbf":
         return body[5 : 5 + (body[4] & 0x1F)].decode("utf-8", "replace")
     try:

@@ -1,5 +1,5 @@
-"""Servers for the tests: one of each kind for all, flushed before each test, and one of its own for a
-test that kills it."""
+"""Servers for the tests: one of each kind for all, flushed before each test; one of the default kind, for
+tests of what servers do not differ in; and one of its own, with a network, for a test that breaks them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from redis_toolkit import App
 from redis_toolkit.settings import Settings
+from tests.kit.ports import HOST
+from tests.kit.proxy import Proxy
 from tests.kit.servers import Server, available_kinds
 
 pytest_plugins = ["tests.kit.faults"]
@@ -42,11 +45,39 @@ def server(shared_server: Server) -> Server:
     return shared_server
 
 
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(directory=tmp_path_factory.mktemp("bus")) as server:
+        yield server
+
+
+@pytest.fixture
+def bus(one_server: Server) -> Server:
+    """An empty server of the default kind."""
+    one_server.execute("FLUSHALL")
+    return one_server
+
+
+@pytest.fixture
+def client(bus: Server) -> Iterator[App]:
+    """An app that only talks."""
+    app = App(bus.url)
+    yield app
+    app.stop()
+
+
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Server]:
     """A server that the test may kill, pause and restart; the default kind."""
     with Server(directory=tmp_path / "server") as server:
         yield server
+
+
+@pytest.fixture
+def proxy(own_server: Server) -> Iterator[Proxy]:
+    """A network, to be broken, in front of ``own_server``."""
+    with Proxy(HOST, own_server.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any
 
-import pydantic
 import pytest
 
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch
 from redis_toolkit.message import Headers, Message
-
-if TYPE_CHECKING:
-    from nowhere import OnlyForCheckers  # type: ignore[import-not-found]
+from tests.bindings import Line, Order, bind
 
 
 class FakeApp:
@@ -25,33 +21,6 @@ class FakeApp:
 
 class OwnApp(FakeApp):
     pass
-
-
-class Order(pydantic.BaseModel):
-    id: int
-    note: str = ""
-
-
-@dataclasses.dataclass
-class Line:
-    sku: str
-    count: int = 1
-
-
-@dataclasses.dataclass
-class Cart:
-    owner: str
-    lines: list[Line]
-    best: Line | None = None
-    parent: Optional[Cart] = None  # noqa: UP045 - the older spelling, and a class that contains itself
-
-
-def bind(
-    function: Callable[..., Any], data: Any = None, *, spread: bool = False, app: Any = None, **more: Any
-) -> Any:
-    """Register a function and give it one message."""
-    message = Message(more.pop("channel", "orders"), data, **more)
-    return Binding(function, app).call(message, spread=spread)
 
 
 def take_data(data):  # type: ignore[no-untyped-def]
@@ -294,89 +263,6 @@ class TestSpreading:
 
         with pytest.raises(TypeError, match="mine"):
             bind(handler, {"a": 1, "b": 2})
-
-
-class TestAnnotations:
-    """All annotations of this file are text, as the future import makes them."""
-
-    def test_models(self) -> None:
-        def handler(order: Order) -> Any:
-            return order
-
-        assert bind(handler, {"id": "5"}) == Order(id=5)
-        with pytest.raises(PayloadMismatch, match=r"order is no Order: id: "):
-            bind(handler, {"id": "x"})
-
-    def test_lists_and_optional_ones(self) -> None:
-        def many(orders: list[Order]) -> Any:
-            return orders
-
-        def perhaps(order: Order | None) -> Any:
-            return order
-
-        assert bind(many, [{"id": 1}, {"id": 2}]) == [Order(id=1), Order(id=2)]
-        assert bind(perhaps, None) is None
-        assert bind(perhaps, {"id": 1}) == Order(id=1)
-
-    def test_nested_dataclasses(self) -> None:
-        def handler(cart: Cart) -> Any:
-            return cart
-
-        payload = {
-            "owner": "ann",
-            "lines": [{"sku": "x"}, {"sku": "y", "count": 2}],
-            "parent": {"owner": "bob", "lines": []},
-        }
-        assert bind(handler, payload) == Cart("ann", [Line("x"), Line("y", 2)], None, Cart("bob", []))
-        with pytest.raises(PayloadMismatch, match=r"cart\.lines\[1\] lacks 'sku' of Line"):
-            bind(handler, {"owner": "ann", "lines": [{"sku": "x"}, {}]})
-
-    def test_a_local_class_that_the_function_uses(self) -> None:
-        class Local(pydantic.BaseModel):
-            a: int
-
-        def handler(it: Local) -> Any:
-            return isinstance(it, Local)
-
-        assert bind(handler, {"a": 1})
-
-    @pytest.mark.xfail(
-        reason="text that names a local class cannot be found when nothing in the body uses it"
-    )
-    def test_a_local_class_that_only_the_annotation_names(self) -> None:
-        class Local(pydantic.BaseModel):
-            a: int
-
-        def handler(it: Local) -> Any:
-            return type(it).__name__
-
-        assert bind(handler, {"a": 1}) == "Local"
-
-    def test_a_name_that_exists_only_for_type_checkers_is_none(self) -> None:
-        def handler(it: OnlyForCheckers, channel: OnlyForCheckers, message: Message) -> Any:
-            return (it, channel, message.id)
-
-        assert bind(handler, {"a": 1}, id="7") == ({"a": 1}, "orders", "7")
-
-    def test_a_dataclass_with_such_a_name_in_it(self) -> None:
-        @dataclasses.dataclass
-        class Half:
-            it: OnlyForCheckers
-            line: Line
-
-        half = Half
-
-        def handler(data: Any) -> Any:
-            return data
-
-        handler.__annotations__["data"] = half
-        assert bind(handler, {"it": 1, "line": {"sku": "x"}}) == Half(1, Line("x"))
-
-    def test_plain_ones_are_not_checked(self) -> None:
-        def handler(number: int) -> Any:
-            return number
-
-        assert bind(handler, "no number") == "no number"
 
 
 def test_a_payload_that_is_no_map_goes_to_the_only_parameter_without_a_default() -> None:

@@ -19,22 +19,12 @@ from hypothesis import strategies as st
 from redis_toolkit import Codec, JSONCodec, MsgpackCodec, OrjsonCodec, TextCodec
 from redis_toolkit.codecs import codec_name, resolve_codec, start_of
 from redis_toolkit.errors import ConfigurationError, DecodeError, EncodeError
+from tests.payloads import payloads, text
 
 JSON, ORJSON, MSGPACK, TEXT = JSONCodec(), OrjsonCodec(), MsgpackCodec(), TextCodec()
 BOTH = pytest.mark.parametrize("codec", [JSON, ORJSON, MSGPACK], ids=["json", "orjson", "msgpack"])
 ALL = pytest.mark.parametrize(
     "codec", [JSON, ORJSON, MSGPACK, TEXT], ids=["json", "orjson", "msgpack", "text"]
-)
-
-text = st.text(st.characters(exclude_categories=["Cs"]))
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | text,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(text, inner, max_size=5),
-    max_leaves=20,
 )
 
 
@@ -115,12 +105,12 @@ def test_binary_is_base64_in_json_and_binary_in_msgpack(value: object) -> None:
 
 
 @BOTH
-@given(value=plain)
+@given(value=payloads())
 def test_plain_values_come_back_as_they_were(codec: Codec, value: object) -> None:
     assert codec.decode(codec.encode(value)) == value
 
 
-@given(value=plain)
+@given(value=payloads())
 def test_json_is_what_every_other_reader_of_json_reads(value: object) -> None:
     body = JSON.encode(value)
     assert json.loads(body) == value

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from redis_toolkit import Codec, ConfigurationError, DecodeError, EncodeError
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec, OrjsonCodec, resolve_codec
 from redis_toolkit.codecs.json_text import structure
+from tests.payloads import payloads, text
 
 JSON, ORJSON, MSGPACK = JSONCodec(), OrjsonCodec(), MsgpackCodec()
 EVERY = pytest.mark.parametrize("codec", [JSON, ORJSON, MSGPACK], ids=["json", "orjson", "msgpack"])
@@ -112,16 +113,8 @@ def test_what_only_looks_unfit_travels(codec: Codec, value: Any) -> None:
     assert codec.decode(codec.encode(value)) == value
 
 
-text = st.text(st.characters(exclude_categories=["Cs"])) | st.text('"\\:[]{}e1 -', max_size=8)
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | text,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(text, inner, max_size=5),
-    max_leaves=40,
-)
+words = text | st.text('"\\:[]{}e1 -', max_size=8)
+values = payloads(words, leaves=40)
 
 
 def depth_of(value: Any) -> int:

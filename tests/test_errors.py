@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import itertools
-import pickle
+import multiprocessing
 import re
 import textwrap
 
@@ -88,6 +88,9 @@ class TestRemoteError:
 
 
 @pytest.mark.parametrize("error", [RemoteError("KeyError", "'a'", "trace"), errors.NoResponders("nobody")])
-def test_they_can_go_to_another_process(error: Exception) -> None:
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    assert (type(copy), str(copy)) == (type(error), str(error))
+def test_an_error_raised_in_a_process_of_multiprocessing_arrives_whole(error: Exception) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        theirs.send(error)
+        arrived = ours.recv()
+    assert (type(arrived), arrived.args, str(arrived)) == (type(error), error.args, str(error))

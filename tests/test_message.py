@@ -43,15 +43,6 @@ def test_a_gap_cannot_be_changed() -> None:
         gap.reason = "other"  # type: ignore[misc]
 
 
-def test_they_can_go_to_a_process_pool() -> None:
-    for value in (
-        Message("a", {"b": 1}, Headers(x="y"), "7", "a*", 2),
-        Gap(("a",), 1.0, 2.0, "x", 3),
-        Headers(a="b"),
-    ):
-        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own bytes
-
-
 def handled(message: Message, app: App | None) -> Message:
     """Return a message as a handler gets it."""
     seen: list[Message] = []

@@ -8,7 +8,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 import pytest
@@ -18,9 +18,6 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec
 from redis_toolkit.errors import PayloadMismatch
 from redis_toolkit.message import Message
-
-if TYPE_CHECKING:
-    from nowhere import OnlyForCheckers  # type: ignore[import-not-found]
 
 URL = "redis://localhost:1"
 
@@ -96,15 +93,6 @@ class TestHandlers:
         assert repr(text) in line
         assert "'order'" in line
         assert "define it at module level" in line
-
-    def test_a_local_class_is_told_too(self, app: App, caplog: pytest.LogCaptureFixture) -> None:
-        class Local(pydantic.BaseModel):
-            id: int
-
-        @app.on("orders")
-        def take(order: Local, other: OnlyForCheckers) -> None: ...
-
-        assert [name in caplog.text for name in ("'Local'", "'OnlyForCheckers'")] == [True, True]
 
     def test_options_that_contradict_each_other(self, app: App) -> None:
         refused(

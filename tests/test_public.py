@@ -128,7 +128,6 @@ def test_the_package_carries_its_lua_files_and_its_types() -> None:
 
 
 def test_so_does_the_wheel(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         check=True, capture_output=True, cwd=REPOSITORY, timeout=120,

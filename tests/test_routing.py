@@ -154,7 +154,7 @@ class TestLiveTable:
         table = live_table({"h": ["a", "*", "?"]})
         confirm(table, "*", "a", "?")
 
-        assert table.of_channel(b"a") == ["h"]
+        assert table.exact[b"a"] == ["h"]
         assert table.of_glob(b"*", b"a") == []
         assert table.of_glob(b"?", b"a") == []
 
@@ -180,7 +180,7 @@ class TestLiveTable:
         table = live_table({"exact": ["a"], "glob": ["*"], "both": ["a", "*"]})
         confirm(table, "a", "*")
 
-        assert table.of_channel(b"a") == ["exact", "both"]
+        assert table.exact[b"a"] == ["exact", "both"]
         assert table.of_glob(b"*", b"a") == ["glob"]
         assert table.of_glob(b"*", b"b") == ["glob", "both"]
 
@@ -212,7 +212,7 @@ class TestLiveTable:
 
     def test_what_nobody_asked_for(self) -> None:
         table = live_table({"h": ["a"]})
-        assert table.of_channel(b"b") == []
+        assert b"b" not in table.exact
         assert table.of_glob(b"*", b"b") == []
 
 
@@ -226,7 +226,7 @@ def deliveries(table: LiveTable, subscribed: list[str], channel: str) -> list[st
     found: list[str] = []
     for name in subscribed:
         if not is_glob(name):
-            found += table.of_channel(channel.encode()) if name == channel else []
+            found += table.exact.get(channel.encode(), []) if name == channel else []
         elif matches(name.encode(), channel.encode()):
             found += table.of_glob(name.encode(), channel.encode())
     return found

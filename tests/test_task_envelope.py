@@ -16,7 +16,8 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge
 from redis_toolkit.message import Headers
 from redis_toolkit.task_envelope import Task, read_task, write_task
 from redis_toolkit.wire import UnreadableEnvelope, Wire
-from tests.wires import EVERY, JSON, LIMIT, MSGPACK, OWN, READERS, TEXT, as_map, plain, text
+from tests.payloads import text
+from tests.wires import EVERY, JSON, LIMIT, MSGPACK, OWN, READERS, TEXT, as_map, plain
 
 names = text.filter(bool)
 times = st.none() | st.integers(0, 2**53)

@@ -9,51 +9,85 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.sync_driver import SyncDriver
+from redis_toolkit.patterns import AsyncTask, Task, TaskHandle, TaskQueue
+from redis_toolkit.patterns.running import Running
 
-PAIRS = ("publish", "publish_many", "request", "request_many", "health_check", "start", "stop")
-TOUCH_NO_SERVER = {"on", "on_gap", "sibling"}
-BLOCKS_FOR_GOOD = {"run"}
+PAIRS: dict[type, set[str]] = {
+    App: {
+        *(
+            "publish",
+            "publish_many",
+            "request",
+            "request_many",
+            "health_check",
+            "start",
+            "stop",
+            "groups",
+            "dead",
+            "requeue",
+            "forget_group",
+        ),
+        *("dead", "requeue", "groups", "forget_group"),
+    },
+    TaskQueue: {
+        *("submit_task", "submit", "submit_many", "gather", "create_worker", "start", "stop"),
+        *("pause", "resume", "purge", "stats", "join", "dead", "retry_dead"),
+    },
+    Task: {"submit"},
+    AsyncTask: {"submit"},
+    TaskHandle: {"result", "status", "progress", "cancel"},
+    Running: {"stop"},
+}
+TOUCH_NO_SERVER: dict[type, set[str]] = {
+    App: {"on", "on_gap", "sibling"},
+    TaskQueue: {"task", "call", "handle"},
+    Task: {"call", "options"},
+    AsyncTask: {"call", "options"},
+}
+SMALL_API: dict[type, set[str]] = {TaskQueue: {"cleanup"}, Running: {"cleanup"}}
+"""Other names of `stop`, that may be called anywhere."""
+BLOCKS_FOR_GOOD: dict[type, set[str]] = {App: {"run"}, TaskQueue: {"run"}}
 """Serves in worker processes until a signal: inside a program of coroutines it is ``async with app``."""
+ALL = [(kind, name) for kind, names in PAIRS.items() for name in sorted(names)]
 
 
-def methods() -> dict[str, object]:
+def methods(kind: type) -> dict[str, object]:
     return {
-        name: value for name, value in inspect.getmembers(App, inspect.isfunction) if not name.startswith("_")
+        name: value
+        for name, value in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
     }
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_what_the_documentation_promises_exists_twice(name: str) -> None:
-    assert name in methods()
-    assert "a" + name in methods()
-
-
-def test_every_method_has_a_twin_or_a_reason_to_have_none() -> None:
-    names = set(methods())
+@pytest.mark.parametrize("kind", PAIRS)
+def test_every_method_has_a_twin_or_a_reason_to_have_none(kind: type) -> None:
+    names = set(methods(kind))
     twins = {name for name in names if name[0] == "a" and name[1:] in names}
-    assert names - twins == {name[1:] for name in twins} | TOUCH_NO_SERVER | BLOCKS_FOR_GOOD
-    assert {name[1:] for name in twins} == set(PAIRS)
+    alone = [reason.get(kind, set()) for reason in (TOUCH_NO_SERVER, SMALL_API, BLOCKS_FOR_GOOD)]
+    assert {name[1:] for name in twins} == PAIRS[kind]
+    assert names - twins == PAIRS[kind].union(*alone)
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_twins_have_the_same_parameters(name: str) -> None:
-    waiting, awaited = methods()[name], methods()["a" + name]
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_twins_have_the_same_parameters(kind: type, name: str) -> None:
+    waiting, awaited = methods(kind)[name], methods(kind)["a" + name]
     assert inspect.signature(waiting) == inspect.signature(awaited)  # type: ignore[arg-type]
     assert not inspect.iscoroutinefunction(waiting)
     assert inspect.iscoroutinefunction(awaited)
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_both_say_what_they_do(name: str) -> None:
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_both_say_what_they_do(kind: type, name: str) -> None:
     for each in (name, "a" + name):
-        assert inspect.getdoc(getattr(App, each))
-    assert f"`{name}`" in (inspect.getdoc(getattr(App, "a" + name)) or "")
+        assert inspect.getdoc(getattr(kind, each))
+    assert f"`{name}`" in (inspect.getdoc(getattr(kind, "a" + name)) or "")
 
 
 def test_the_context_managers_are_twins() -> None:
-    for name in ("enter", "exit"):
-        waiting, awaited = getattr(App, f"__{name}__"), getattr(App, f"__a{name}__")
-        assert inspect.signature(waiting) == inspect.signature(awaited)
+    for kind in (App, TaskQueue, Running):
+        for name in ("enter", "exit"):
+            waiting, awaited = getattr(kind, f"__{name}__"), getattr(kind, f"__a{name}__")
+            assert inspect.signature(waiting) == inspect.signature(awaited)
 
 
 def test_a_flow_has_no_twin() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge
 from redis_toolkit.message import Headers
 from redis_toolkit.wire import UnreadableEnvelope, Wire
+from tests.payloads import text
 from tests.wires import (
     EVERY,
     JSON,
@@ -27,7 +28,6 @@ from tests.wires import (
     as_map,
     complaint,
     plain,
-    text,
     wire,
     writers,
 )

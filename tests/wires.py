@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, TextCodec
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.wire import Wire
+from tests.payloads import text
 
 LIMIT = 10_000
 KEY = "rt:c:{orders}:reply:7"
@@ -49,7 +50,6 @@ NATIVE = pytest.mark.parametrize("ours", [JSON, MSGPACK], ids=["json", "msgpack"
 READERS = pytest.mark.parametrize("reader", [JSON, MSGPACK, OWN], ids=["json", "msgpack", "own"])
 EVERY = pytest.mark.parametrize("ours", [JSON, MSGPACK, TEXT, OWN], ids=["json", "msgpack", "text", "own"])
 
-text = st.text(st.characters(exclude_categories=["Cs"]))
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text | st.just("rt"), inner, max_size=4),

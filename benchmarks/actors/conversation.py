@@ -7,18 +7,32 @@ The first line of an actor says that it is ready.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["aconverse", "converse", "options"]
+__all__ = ["aconverse", "converse", "play"]
 
 
-def options() -> tuple[str, dict[str, Any]]:
-    """Return the role and the options that this program was started with."""
-    return sys.argv[1], json.loads(sys.argv[2])
+def play(
+    *roles: Callable[..., Any], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> None:
+    """Play the role whose name this program was started with, with the options that came with it.
+
+    Args:
+        *roles: what it can be; a coroutine function is run on an event loop.
+        loop_factory: makes that loop; None means asyncio's own.
+    """
+    role = {one.__name__: one for one in roles}[sys.argv[1]]
+    given = json.loads(sys.argv[2])
+    if inspect.iscoroutinefunction(role):
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(role(**given))
+    else:
+        role(**given)
 
 
 def converse(**commands: Callable[..., Any]) -> None:

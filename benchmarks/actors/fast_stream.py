@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from faststream.redis import RedisBroker  # type: ignore[import-not-found]
 
-from benchmarks.actors.conversation import aconverse, options
+from benchmarks.actors.conversation import aconverse, play
 from benchmarks.actors.timing import Arrivals, together
 from benchmarks.payload import of_size
 
@@ -65,8 +63,5 @@ async def listener(url: str, channel: str) -> None:
         await aconverse(expect=arrivals.expect_async, rate=arrivals.rate_async)
 
 
-ROLES: dict[str, Callable[..., Any]] = {"worker": worker, "caller": caller, "listener": listener}
-
 if __name__ == "__main__":
-    role, given = options()
-    asyncio.run(ROLES[role](**given))
+    play(worker, caller, listener)

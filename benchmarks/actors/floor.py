@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 
-from benchmarks.actors.conversation import aconverse, converse, options
+from benchmarks.actors.conversation import aconverse, converse, play
 from benchmarks.actors.timing import one_by_one, together
 from benchmarks.payload import ORDER_JSON
 from redis_toolkit._core.scripts import REQUEST
@@ -135,8 +135,4 @@ async def async_caller(port: int, channel: str, *, scripted: bool = False) -> No
 
 
 if __name__ == "__main__":
-    role, given = options()
-    if role == "async_caller":
-        asyncio.run(async_caller(**given))
-    else:
-        {"worker": worker, "caller": caller}[role](**given)
+    play(worker, caller, async_caller)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import nats  # type: ignore[import-not-found]
 
-from benchmarks.actors.conversation import aconverse, options
+from benchmarks.actors.conversation import aconverse, play
 from benchmarks.actors.timing import Arrivals, together
 from benchmarks.payload import of_size
 
@@ -69,9 +68,5 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-ROLES: dict[str, Callable[..., Any]] = {"worker": worker, "caller": caller, "listener": listener}
-
 if __name__ == "__main__":
-    role, given = options()
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(ROLES[role](**given))
+    play(worker, caller, listener, loop_factory=new_loop)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from benchmarks.actors.conversation import aconverse, converse, options
+from benchmarks.actors.conversation import aconverse, converse, play
 from benchmarks.actors.timing import Arrivals, one_by_one, together
 from benchmarks.payload import ORDER, of_size
 from redis_toolkit import App
@@ -142,17 +141,5 @@ def rss_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-ROLES: dict[str, Callable[..., Any]] = {
-    "worker": worker,
-    "caller": caller,
-    "listener": listener,
-    "publisher": publisher,
-}
-
 if __name__ == "__main__":
-    role, given = options()
-    if role == "async_caller":
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(async_caller(**given))
-    else:
-        ROLES[role](**given)
+    play(worker, caller, async_caller, listener, publisher, loop_factory=new_loop)

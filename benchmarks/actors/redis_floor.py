@@ -13,13 +13,12 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import redis
 import redis.asyncio
 
-from benchmarks.actors.conversation import aconverse, converse, options
+from benchmarks.actors.conversation import aconverse, converse, play
 from benchmarks.actors.timing import one_by_one, together
 from benchmarks.payload import ORDER, ORDER_JSON
 
@@ -199,18 +198,5 @@ async def async_worker(url: str, channel: str) -> None:
     answering.cancel()
 
 
-ROLES: dict[str, Callable[..., Any]] = {
-    "caller": caller,
-    "async_caller": async_caller,
-    "pool_caller": pool_caller,
-    "batch_caller": batch_caller,
-    "worker": worker,
-    "async_worker": async_worker,
-}
-
 if __name__ == "__main__":
-    role, given = options()
-    if asyncio.iscoroutinefunction(ROLES[role]):
-        asyncio.run(ROLES[role](**given))
-    else:
-        ROLES[role](**given)
+    play(caller, async_caller, pool_caller, batch_caller, worker, async_worker)

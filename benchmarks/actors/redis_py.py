@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import redis
 import redis.asyncio
 
-from benchmarks.actors.conversation import aconverse, converse, options
+from benchmarks.actors.conversation import aconverse, converse, play
 from benchmarks.actors.timing import Arrivals, one_by_one
 from benchmarks.payload import ORDER_JSON
 
@@ -74,15 +73,5 @@ def publisher(url: str) -> None:
     converse(publish=lambda calls: one_by_one(lambda: client.publish("nobody", ORDER_JSON), calls))
 
 
-ROLES: dict[str, Callable[..., Any]] = {
-    "listener": listener,
-    "publisher": publisher,
-    "low_level_publisher": low_level_publisher,
-}
-
 if __name__ == "__main__":
-    role, given = options()
-    if role == "async_listener":
-        asyncio.run(async_listener(**given))
-    else:
-        ROLES[role](**given)
+    play(listener, async_listener, publisher, low_level_publisher)

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError
 from redis_toolkit._core.async_hub import AsyncHub
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import REFUSED, Call, Deadline, Exchange, ExchangeMany, Flow, by_sha, by_text
-from redis_toolkit._core.recovery import Failed, Fate, describe, partly, retrying_async, sort
+from redis_toolkit._core.recovery import Failed, describe, partly, retrying_async, sort
 from redis_toolkit.errors import RedisToolkitError
 from redis_toolkit.settings import Settings
 
@@ -127,8 +127,8 @@ class AsyncDriver:
                     return await once()
                 raise first
             except Failed as failure:
-                passing = failure.fate is Fate.NOT_EXECUTED or (repeatable and failure.fate is Fate.UNKNOWN)
-                if not passing or not self._connections.reached or time.monotonic() >= deadline:
+                hopeless = not failure.passes(repeatable=repeatable) or not self._connections.reached
+                if hopeless or time.monotonic() >= deadline:
                     raise
             return await retrying_async(deadline, repeatable=repeatable)(once)
         except Failed as failure:

@@ -27,7 +27,6 @@ from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.deadlines import Deadlines
 from redis_toolkit._core.flow import REFUSED, Command, Outgoing, ScriptCall, by_sha, by_text
 from redis_toolkit._core.recovery import Failed, describe, partly, sort
-from redis_toolkit.errors import RequestTimeout
 from redis_toolkit.wire import reply_id
 
 __all__ = ["AsyncHub"]
@@ -144,9 +143,7 @@ class AsyncHub:
             return await done
         except TimeoutError:
             link.suspect()
-            raise RequestTimeout(
-                f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run"
-            ) from None
+            raise request.timeout() from None
         finally:
             self._deadlines.discard(done)
             self._waiting.pop(request.id, None)

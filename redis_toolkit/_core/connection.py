@@ -129,7 +129,7 @@ class Connections:
             timeout = max(min(timeout, deadline - time.monotonic()), 0.001)
         server = self._target(timeout)
         link = Link(server.kind(**server.options), server.where)
-        link.connect(timeout, advise=not self.reached)
+        link.connect(timeout, first=not self.reached)
         self.reached = True
         return link
 

@@ -51,8 +51,7 @@ class Deadlines:
     def add(self, done: asyncio.Future[Any], deadline: float) -> None:
         """End a future at a deadline (`time.monotonic` seconds), unless it is discarded before."""
         self._waiting[done] = deadline
-        deadline = max(deadline, self._rests_until)
-        if deadline < self._fires:
+        if deadline < self._fires and (deadline := max(deadline, self._rests_until)) < self._fires:
             self._set(deadline, time.monotonic())
 
     def discard(self, done: asyncio.Future[Any]) -> None:

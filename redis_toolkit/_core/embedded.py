@@ -19,7 +19,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -267,10 +266,8 @@ def embedded_server(url: str) -> EmbeddedServer:
         The same object for each URL that means the same directory.
 
     Raises:
-        ConfigurationError: the URL is none of these, or this platform has no embedded server.
+        ConfigurationError: the URL is none of these.
     """
-    if sys.platform == "win32":
-        raise ConfigurationError("embedded:// works on Linux and macOS: give the URL of a running server")
     directory = _parse(url)
     with _registry_lock:
         server = _registry.get(directory)
@@ -326,5 +323,4 @@ def _forget_in_child() -> None:
 
 
 atexit.register(_stop_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -18,19 +18,16 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
 import json
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from pathlib import Path
 
 from redis_toolkit._core.unshared import close_unshared, open_unshared
 from redis_toolkit.errors import ConfigurationError
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["Answer", "ServerDirectory", "probe"]
 

@@ -8,10 +8,9 @@ Rules:
 - A flow knows no redis, no asyncio and no threading: it is tested by sending it answers by hand.
 - A step says what a driver must know to be safe: whether it may be repeated (`Call.repeatable`), and
   how long it may take (`Deadline`).
-- Steps are not changed once they are yielded. They are not frozen: a frozen dataclass takes several times
-  as long to make, and each request makes four.
+- Nobody changes a step once it is yielded. That is not enforced: a frozen dataclass takes several times as
+  long to make, and each request makes four.
 - Errors are thrown into the flow at its ``yield``; most flows let them pass.
-- Nobody changes a step. That is not enforced: a frozen dataclass takes several times as long to build.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redis_toolkit._core.scripts import Script
+from redis_toolkit.errors import RequestTimeout
 from redis_toolkit.wire import Reply
 
 __all__ = [
@@ -131,6 +131,12 @@ class Outgoing:
     channel: str
     reply_key: str
     build: Callable[[str, int], ScriptCall]
+
+    def timeout(self) -> RequestTimeout:
+        """Return the error of a request that was sent and not answered by its deadline."""
+        return RequestTimeout(
+            f"no reply to request {self.id} on {self.channel!r} by the deadline; it may still run"
+        )
 
 
 @dataclass(slots=True)

@@ -20,13 +20,16 @@ from redis.connection import DefaultParser
 
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.login import login, logs_in_plainly
-from redis_toolkit._core.recovery import Failed, partly, sort
+from redis_toolkit._core.reaching import speaks_tls
+from redis_toolkit._core.recovery import Failed, Fate, partly, sort, tls_expected
 from redis_toolkit._core.sockets import PlainSocket, TlsSocket, socket_of
 
 __all__ = ["NOTHING", "Link", "new_reader", "packed"]
 
 SEND_TIMEOUT = 5.0
 """Seconds that the server may take to receive a packet that has no deadline."""
+TLS_SECONDS = 1.0
+"""Seconds for finding out whether a port speaks TLS, when it has hung up on a plain connection."""
 NOTHING: Any = object()
 """Stands for a reply that has not come, as None is one."""
 
@@ -50,20 +53,22 @@ class Link:
         where: the server's URL without its password, for messages.
     """
 
-    __slots__ = ("_connection", "_reader", "_socket", "where")
+    __slots__ = ("_connection", "_heard", "_reader", "_socket", "where")
 
     def __init__(self, connection: Any, where: str) -> None:
         self._connection = connection
         self._socket: PlainSocket | TlsSocket | None = None
         self._reader: Any = None
+        self._heard = False
         self.where = where
 
-    def connect(self, timeout: float, *, advise: bool = True) -> None:
+    def connect(self, timeout: float, *, first: bool = True) -> None:
         """Connect and log in within ``timeout`` seconds.
 
         Args:
             timeout: seconds.
-            advise: whether a failure tells how to start a server, as none was ever reached here.
+            first: whether no server was ever reached here. Then it has to show that it is one, before
+                anything is sent that it might execute, and a failure tells how to start one.
 
         Raises:
             Failed: not reached, or not let in.
@@ -78,17 +83,40 @@ class Link:
             connection.connect()
             if self._socket is None:
                 self._adopt()
+            if first:
+                self._greet(deadline)
         except (redis.RedisError, OSError, hiredis.ProtocolError) as error:
+            hung_up = self._hung_up(error)
             self.close()
-            raise sort(error, sent=False, where=self.where, advise=advise) from error
+            if hung_up and speaks_tls(connection, min(deadline, time.monotonic() + TLS_SECONDS)):
+                raise tls_expected(self.where) from error
+            raise sort(error, sent=False, where=self.where, advise=first) from error
         except BaseException:
             self.close()
             raise
 
+    def _greet(self, deadline: float) -> None:
+        """Have the other side say something that a server says."""
+        assert self._socket is not None
+        self._socket.send(packed([("PING",)]), deadline)
+        reply = self._next(deadline)
+        if reply is NOTHING:
+            plain = self.where.startswith(("redis://", "valkey://"))
+            maybe = ": does that port speak TLS? Then use rediss://" if plain else ""
+            raise TimeoutError(f"it took the connection, and has not answered in time{maybe}")
+        if isinstance(reply, redis.RedisError):
+            fate = sort(reply, sent=False, where=self.where).fate
+            if fate is not Fate.REFUSED:  # as PING is under an ACL without it, or when the disk is full
+                raise reply
+
+    def _hung_up(self, error: Exception) -> bool:
+        """Return whether the other side took the connection, and has ended it without a word."""
+        return self._socket is not None and not self._heard and isinstance(error, ConnectionError)
+
     def _adopt(self) -> None:
         """Take over the socket that redis-py has connected."""
         self._socket = socket_of(self._connection._sock)
-        self._reader = new_reader()
+        self._reader, self._heard = new_reader(), False
 
     def _log_in(self, deadline: float) -> None:
         """Log in, in one packet, and wait for the answers no longer than until the deadline."""
@@ -186,6 +214,7 @@ class Link:
                 return NOTHING
             if not data:
                 raise ConnectionResetError("connection closed by the server")
+            self._heard = True
             reader.feed(data)
             reply, few = reader.gets(), 0
             if reply is NOTHING and time.monotonic() >= deadline:

@@ -131,12 +131,7 @@ async def in_thread(function: Callable[..., T], *arguments: object) -> T:
 
     thread = threading.Thread(target=run, name="rt-call", daemon=True)
     thread.start()
-    cancelled: asyncio.CancelledError | None = None
-    while not done.done():
-        try:
-            await asyncio.wait([done])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await _end_of(done)
     thread.join()  # it has nothing left to do
     result = outcome.result()
     if cancelled is not None:
@@ -150,13 +145,19 @@ async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
     It runs in a task of its own. What it raises itself goes before the cancellation.
     """
     task = asyncio.ensure_future(coroutine)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await _end_of(task)
     result = task.result()
     if cancelled is not None:
         raise cancelled
     return result
+
+
+async def _end_of(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until it is done, whoever cancels this meanwhile; returns the last such cancellation."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled

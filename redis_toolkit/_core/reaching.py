@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import redis
 from redis.connection import SSLConnection
 
-__all__ = ["TCPConnection", "TLSConnection"]
+__all__ = ["TCPConnection", "TLSConnection", "speaks_tls"]
 
 T = TypeVar("T")
 
@@ -75,6 +76,27 @@ class TLSConnection(SSLConnection, TCPConnection):
         if self.until is not None:
             wrapped.settimeout(left_until(self.until))
         return wrapped
+
+
+def speaks_tls(connection: Any, until: float) -> bool:
+    """Return whether the port of a plain connection answers a TLS handshake, by a deadline.
+
+    Nothing is sent over it, so its certificate does not matter.
+    """
+    if not isinstance(connection, redis.Connection) or isinstance(connection, SSLConnection):
+        return False  # a Unix socket, or TLS already
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((connection.host, connection.port), left_until(until)) as plain,
+            context.wrap_socket(plain, server_hostname=connection.host),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in str(error).upper()  # it refuses us, in the words of TLS
+    except (OSError, ValueError):  # nobody, or a host that cannot be named in a handshake
+        return False
 
 
 def left_until(deadline: float) -> float:

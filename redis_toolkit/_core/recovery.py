@@ -58,11 +58,13 @@ __all__ = [
     "lacks_script",
     "partly",
     "pause",
+    "pause_of_the_cut",
     "reconnecting",
     "reconnecting_async",
     "retrying",
     "retrying_async",
     "sort",
+    "tls_expected",
 ]
 
 
@@ -87,6 +89,14 @@ class Failed(Exception):
         self.fate = fate
         self.error = error
         self.why = why or str(error)
+
+    def passes(self, *, repeatable: bool) -> bool:
+        """Return whether the operation may be tried again.
+
+        Args:
+            repeatable: whether it does no harm to execute it twice.
+        """
+        return self.fate is Fate.NOT_EXECUTED or (repeatable and self.fate is Fate.UNKNOWN)
 
 
 class PasswordUnknown(redis.AuthenticationError):
@@ -121,6 +131,8 @@ _CERTIFICATES = (  # what a TLS error says, and the way out
     ("ALERT", "it wants a certificate of its client: ?ssl_certfile=/path/cert.pem&ssl_keyfile=/path/key.pem"),
     ("", "use redis:// if that port speaks no TLS, else see that both have a protocol version in common"),
 )
+FIRST_SECONDS = 1.0
+"""Seconds over which subscriptions that were cut at once come back, when the server is there."""
 _ROOM = "raise maxclients, or end programs that keep connections"
 _SILENT: dict[type[Exception], str] = {TimeoutError: "it took too long"}
 """What errors mean that have no text of their own."""
@@ -231,8 +243,7 @@ def _user(where: str) -> str:
 def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | None:
     """Return what a failure of TLS means, and None for what is none."""
     if "Protocol error" in text and "\\x15" in text.lower().replace("\x15", "\\x15"):
-        message = f"cannot reach {where}: that port speaks TLS: use rediss:// (unix sockets never do)"
-        return Failed(Fate.PERMANENT, ServerUnreachable(message))
+        return tls_expected(where)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
@@ -245,6 +256,12 @@ def _insecure(error: Exception, text: str, sent: bool, where: str) -> Failed | N
     return Failed(
         Fate.PERMANENT, ServerUnreachable(f"no secure connection to {where}: {text.rstrip('.')}; {advice}")
     )
+
+
+def tls_expected(where: str) -> Failed:
+    """Return the failure of a plain connection to a port that speaks TLS."""
+    message = f"cannot reach {where}: that port speaks TLS: use rediss:// (unix sockets never do)"
+    return Failed(Fate.PERMANENT, ServerUnreachable(message))
 
 
 def _lost(text: str, *, sent: bool, where: str, advise: bool) -> Failed:
@@ -269,6 +286,16 @@ def pause(failures: int, cap: float) -> float:
     return random.uniform(0, min(0.1 * 2 ** min(failures, 16), cap))
 
 
+def pause_of_the_cut(cap: float) -> float:
+    """Return seconds until a subscription that was cut is made again for the first time.
+
+    Whoever cuts one may have cut a thousand, by a kill, a failover or a router's restart, and the server may
+    be there at once. Full jitter over `FIRST_SECONDS` spreads them, and costs the one that was alone half
+    a second on average. Only a server that does not come back makes it more; see `reconnecting`.
+    """
+    return random.uniform(0, min(FIRST_SECONDS, cap))
+
+
 def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     """Return the retrier of one operation, until ``deadline`` (a `time.monotonic` value).
 
@@ -276,9 +303,7 @@ def retrying(deadline: float, *, repeatable: bool) -> tenacity.Retrying:
     """
 
     def may_retry(error: BaseException) -> bool:
-        if not isinstance(error, Failed):
-            return False
-        return error.fate is Fate.NOT_EXECUTED or (repeatable and error.fate is Fate.UNKNOWN)
+        return isinstance(error, Failed) and error.passes(repeatable=repeatable)
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_retry),

@@ -1,4 +1,4 @@
-"""The Lua scripts, one file per operation in ``lua/``, loaded once.
+"""The Lua scripts, one file per operation in ``lua/``, each read once, when it is first needed.
 
 Rules: a file opens with ``KEYS / ARGV / Returns``; comment lines are not sent; a script touches only
 keys of one hash tag, uses the server's clock (TIME), and does first what is allowed under maxmemory.
@@ -8,8 +8,8 @@ A script that touches many keys of one kind is given their prefix, in the same h
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CLAIM",
@@ -30,6 +30,7 @@ __all__ = [
     "SERVE",
     "SETTLE",
     "TASK_CANCEL",
+    "TASK_FIND",
     "TASK_PROGRESS",
     "TASK_PURGE",
     "TASK_STATS",
@@ -42,46 +43,66 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script: its name in ``lua/``, the text that is sent, and the SHA1 of that text."""
+__loader__: Any  # which finds data beside modules, in a directory or in a zip file
+_FOLDER = str(Path(__file__).with_name("lua"))
 
-    name: str
+
+class Script:
+    """A script, read when it is first needed.
+
+    Args:
+        name: its name in ``lua/``.
+
+    Attributes:
+        text: what is sent: the file without its comments.
+        sha: the SHA1 of that text.
+    """
+
     text: str
     sha: str
 
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-def _load(name: str) -> Script:
-    source = files("redis_toolkit._core").joinpath("lua", f"{name}.lua").read_text("utf-8")
-    lines = (line.strip() for line in source.splitlines())
-    text = "\n".join(line for line in lines if line and not line.startswith("--"))
-    return Script(name, text, hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest())
+    def __getattr__(self, name: str) -> str:
+        """Read the file when one of the two is asked for first; without a lock, which a fork might keep."""
+        if name not in ("text", "sha"):
+            raise AttributeError(name)
+        source: str = __loader__.get_data(f"{_FOLDER}/{self.name}.lua").decode("utf-8")
+        lines = (line.strip() for line in source.splitlines())
+        self.text = "\n".join(line for line in lines if line and not line.startswith("--"))
+        self.sha = hashlib.sha1(self.text.encode("utf-8"), usedforsecurity=False).hexdigest()
+        return self.text if name == "text" else self.sha
+
+    def __repr__(self) -> str:
+        return f"Script({self.name!r})"
 
 
-REQUEST = _load("request")
-REFUSE = _load("refuse")
-SERVE = _load("serve")
-WITHDRAW = _load("withdraw")
-PATTERNS = _load("patterns")
+REQUEST = Script("request")
+REFUSE = Script("refuse")
+SERVE = Script("serve")
+WITHDRAW = Script("withdraw")
+PATTERNS = Script("patterns")
 
-CLAIM = _load("claim")
-CLEAN = _load("clean")
-FORGET = _load("forget")
-GROUP = _load("group")
-GROUPS = _load("groups")
-HEARTBEAT = _load("heartbeat")
-LEAVE = _load("leave")
-PROMOTE = _load("promote")
-PUBLISH = _load("publish")
-RECOVER = _load("recover")
-RELEASE = _load("release")
-REVIVE = _load("revive")
-SETTLE = _load("settle")
-TASK_CANCEL = _load("task_cancel")
-TASK_PROGRESS = _load("task_progress")
-TASK_PURGE = _load("task_purge")
-TASK_STATS = _load("task_stats")
-TASK_SUBMIT = _load("task_submit")
-TASK_WAIT = _load("task_wait")
-TRIM = _load("trim")
-UNLOCK = _load("unlock")
+CLAIM = Script("claim")
+CLEAN = Script("clean")
+FORGET = Script("forget")
+GROUP = Script("group")
+GROUPS = Script("groups")
+HEARTBEAT = Script("heartbeat")
+LEAVE = Script("leave")
+PROMOTE = Script("promote")
+PUBLISH = Script("publish")
+RECOVER = Script("recover")
+RELEASE = Script("release")
+REVIVE = Script("revive")
+SETTLE = Script("settle")
+TASK_CANCEL = Script("task_cancel")
+TASK_FIND = Script("task_find")
+TASK_PROGRESS = Script("task_progress")
+TASK_PURGE = Script("task_purge")
+TASK_STATS = Script("task_stats")
+TASK_SUBMIT = Script("task_submit")
+TASK_WAIT = Script("task_wait")
+TRIM = Script("trim")
+UNLOCK = Script("unlock")

@@ -28,13 +28,12 @@ from redis_toolkit._core.flow import (
     Exchange,
     ExchangeMany,
     Flow,
-    Outgoing,
     by_sha,
     by_text,
 )
 from redis_toolkit._core.flows.requests import MARKER
 from redis_toolkit._core.recovery import Failed, Fate, describe, partly, retrying, sort
-from redis_toolkit.errors import DecodeError, RedisToolkitError, RequestTimeout
+from redis_toolkit.errors import DecodeError, RedisToolkitError
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import UnreadableEnvelope
 
@@ -91,8 +90,8 @@ class SyncDriver:
             try:
                 return once()
             except Failed as failure:
-                passing = failure.fate is Fate.NOT_EXECUTED or (repeatable and failure.fate is Fate.UNKNOWN)
-                if not passing or not self._connections.reached or time.monotonic() >= deadline:
+                hopeless = not failure.passes(repeatable=repeatable) or not self._connections.reached
+                if hopeless or time.monotonic() >= deadline:
                     raise
             return retrying(deadline, repeatable=repeatable)(once)
         except Failed as failure:
@@ -122,7 +121,7 @@ class SyncDriver:
             popped = self._popped(link, deadline)
         except Failed as failure:
             if failure.fate is Fate.UNKNOWN and time.monotonic() >= deadline:
-                raise _timeout(request) from failure
+                raise request.timeout() from failure
             raise
         if isinstance(popped, ResponseError):
             link.close()
@@ -133,7 +132,7 @@ class SyncDriver:
             raise sort(_Shifted(popped), sent=True, where=link.where)
         self._connections.release(link)
         if popped is None:
-            raise _timeout(request)
+            raise request.timeout()
         return step.read(popped[1]) if accepted else REFUSED
 
     @staticmethod
@@ -180,12 +179,6 @@ def call_on(link: Link, step: Call, deadline: float) -> list[Any]:
 def _block(left: float) -> float:
     """Return a BLPOP timeout: never 0, which would wait for ever."""
     return max(round(left, 3), 0.001)
-
-
-def _timeout(request: Outgoing) -> RequestTimeout:
-    return RequestTimeout(
-        f"no reply to request {request.id} on {request.channel!r} by the deadline; it may still run"
-    )
 
 
 @dataclass(slots=True)
@@ -245,7 +238,8 @@ class _Many:
             if isinstance(reply, ResponseError):
                 link.close()
                 raise partly(sort(reply, sent=True, where=link.where), link.where)
-        if not (popped is None or _is_pop_of(reply_key, popped)) or not isinstance(more, list | None):
+        whole = (popped is None or _is_pop_of(reply_key, popped)) and (more is None or type(more) is list)
+        if not whole:
             link.close()
             raise sort(_Shifted([popped, more]), sent=True, where=link.where)
         for body in [*(popped[1:] if popped else ()), *(more or ())]:
@@ -306,7 +300,7 @@ class _Many:
         while self.deadlines and (self.deadlines[0][1] not in self.waiting or self.deadlines[0][0] <= now):
             _, request_id = self.deadlines.popleft()
             if request_id in self.waiting:
-                self._note(request_id, _timeout(self.step.requests[self.waiting[request_id]]))
+                self._note(request_id, self.step.requests[self.waiting[request_id]].timeout())
 
     def _lost(self, failure: Failed) -> None:
         """The connection is gone: what was sent on it has an unknown outcome, or ran out of time."""

@@ -50,7 +50,6 @@ def _close_all_in_child() -> None:
     _fork_lock.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_fork_lock.acquire, after_in_parent=_fork_lock.release, after_in_child=_close_all_in_child
-    )
+os.register_at_fork(
+    before=_fork_lock.acquire, after_in_parent=_fork_lock.release, after_in_child=_close_all_in_child
+)

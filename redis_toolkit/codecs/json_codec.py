@@ -4,6 +4,8 @@ Rules:
 
 - The C encoder and scanner of `json` do the work. What they let through (keys that are no text, long
   numbers, duplicate keys, depth) is looked for in the text (`json_text`), and closely only in doubt.
+- Most messages are small and leave no doubt. They are read and written by one function each, without a
+  call of another of ours; whatever they do not answer is answered by the general way, errors included.
 - A duplicate key makes the text have more keys than the value: no hook is needed to notice it.
 """
 
@@ -17,10 +19,17 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from redis_toolkit.codecs.json_text import (
+    CONSTANT_KEY,
     DEEP,
     EXPONENT,
+    KEY_MARKS,
     LONG,
     MANY,
+    MARKS,
+    NUMBER_KEY,
+    SPACE,
+    exponent_in_doubt,
+    half_a_pair,
     has_too_many_parts,
     key_in_doubt,
     long_number_in_doubt,
@@ -29,14 +38,17 @@ from redis_toolkit.codecs.json_text import (
 )
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT, TOO_MANY, plain, reason, refuse_unfit
 from redis_toolkit.codecs.protocol import start_of
-from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, strings_in
+from redis_toolkit.codecs.sparse import SPARSE, may_be_sparse, may_have_few_values, strings_in
 from redis_toolkit.errors import DecodeError, EncodeError
 
-__all__ = ["TOO_DEEP", "JSONCodec", "plain_json"]
+__all__ = ["TOO_DEEP", "JSONCodec", "plain_json", "quoted"]
 
+quoted: Callable[[str], str] = json.encoder.encode_basestring
+"""Writes a text as JSON."""
 TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _FEW_KEYS = 16
 _SPACE = " \t\r\n"
+_UNREAD = object()
 
 
 def plain_json(value: Any) -> Any:
@@ -69,8 +81,12 @@ class JSONCodec:
         )
         self._write = _c_encoder(encoder) or encoder.encode
         self._plain = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._scan: Callable[[str, int], tuple[Any, int]] = self._plain.scan_once  # type: ignore[attr-defined]
         self._keys = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_checked_object)
-        self._close = json.JSONDecoder(
+        self._floats = json.JSONDecoder(
+            parse_constant=_refuse_constant, parse_float=_checked_float, object_pairs_hook=_checked_object
+        )
+        self._numbers = json.JSONDecoder(
             parse_constant=_refuse_constant,
             parse_int=_checked_int,
             parse_float=_checked_float,
@@ -85,8 +101,32 @@ class JSONCodec:
         except Exception as error:  # a payload's own code runs here too: properties, model_dump()
             refuse_unfit(value)
             raise EncodeError(reason(error)) from error
+        if not _is_clear(body):
+            self._check(value, body)
+        return body
+
+    def encode_envelope(self, head: str, data: Any) -> bytes:
+        """Return an object whose last field is the payload.
+
+        Args:
+            head: its text up to the payload, as in ``{"id":"7","data":``.
+            data: the payload.
+
+        Raises:
+            EncodeError: as `encode`. What is wrong with the payload by itself is named by encoding that.
+        """
+        try:
+            body = f"{head}{self._write(data)}}}".encode()
+        except Exception as error:  # as in `encode`
+            raise EncodeError(reason(error)) from error
+        if not _is_clear(body):
+            self._check({"data": data}, body)
+        return body
+
+    def _check(self, value: Any, body: bytes) -> None:
+        """Refuse a value whose text breaks a rule."""
         if len(body) > SPARSE and may_be_sparse(body) and strings_in(value, len(body)) is not None:
-            return body
+            return
         marks = marks_of(body)
         if (
             key_in_doubt(marks)
@@ -95,10 +135,32 @@ class JSONCodec:
             or (len(body) > MANY and has_too_many_parts(body))
         ):
             refuse_unfit(value)
-        return body
 
     def decode(self, body: bytes) -> Any:
         """Return the value of a JSON text."""
+        if len(body) <= SPARSE:
+            try:
+                text = body.decode("utf-8")
+                marks = body.translate(MARKS, SPACE).decode("latin-1")
+                if (
+                    (LONG not in marks or not long_number_in_doubt(marks))
+                    and (EXPONENT not in marks or not exponent_in_doubt(marks))
+                    and ("\\" not in text or not half_a_pair(text))
+                ):
+                    value, end = self._scan(text, 0)
+                    missing = keys = marks.count('":')
+                    if type(value) is dict:  # mostly an object, or an envelope around one
+                        missing -= len(value)
+                        if missing and type(data := value.get("data")) is dict:
+                            missing -= len(data)
+                    if (
+                        end == len(text)
+                        and (not missing or _has_keys(value, keys))
+                        and (end <= DEEP or marks.count("[") <= MAX_DEPTH)
+                    ):
+                        return value
+            except (ValueError, StopIteration, RecursionError):
+                pass  # it is read again, for the reason
         try:
             return self._decode(body)
         except (ValueError, RecursionError, MemoryError) as error:
@@ -112,34 +174,32 @@ class JSONCodec:
     def _decode(self, body: bytes) -> Any:
         if len(body) > MANY and has_too_many_parts(body):
             raise ValueError(TOO_MANY)
-        text = body.decode("utf-8")
-        if len(body) > SPARSE and may_be_sparse(body) and (b"\\" not in body or b'\\"' not in body):
+        text, value = body.decode("utf-8"), _UNREAD
+        if _is_worth_a_look(body):
             with suppress(ValueError):  # looking closely gives the reason
                 value = _read(self._plain, text)
                 strings = strings_in(value, len(body))
                 if strings is not None and body.count(b'"') == 2 * strings:  # all that are there came out
-                    return self._with_whole_text(value, body)
+                    return _with_whole_text(value, text)
         marks = marks_of(body)
         keys = marks.count('":')
-        if EXPONENT in marks or (LONG in marks and long_number_in_doubt(marks)):
-            value = _read(self._close, text)
+        long = LONG in marks and long_number_in_doubt(marks)
+        if long or (EXPONENT in marks and exponent_in_doubt(marks)):
+            value = None  # its memory goes first
+            value = _read(self._numbers if long else self._floats, text)
         elif keys <= _FEW_KEYS:
-            value = _read(self._plain, text)
+            if value is _UNREAD:
+                value = _read(self._plain, text)
             if keys and not _has_keys(value, keys):
                 value = _read(self._keys, text)
         else:
+            value = None
             value, found = self._count(text)
             if found != structure(body)[0]:
                 value = _read(self._keys, text)
         if len(body) > DEEP and marks.count("[") > MAX_DEPTH and structure(body)[1] > MAX_DEPTH:
             raise ValueError(TOO_DEEP)
-        return self._with_whole_text(value, body) if b"\\" in body else value
-
-    def _with_whole_text(self, value: Any, body: bytes) -> Any:
-        """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
-        if b"\\u" in body:
-            self._write(value).encode("utf-8")
-        return value
+        return _with_whole_text(value, text)
 
     def _count(self, text: str) -> tuple[Any, int]:
         """Decode a text; also return how many keys the objects have that came out of it."""
@@ -168,6 +228,29 @@ class _CountingDecoder(json.JSONDecoder):
         super().__init__(parse_constant=_refuse_constant, object_hook=count)
 
 
+def _is_worth_a_look(body: bytes) -> bool:
+    """Return whether a text may be settled by the values that come out of it."""
+    return (
+        len(body) > SPARSE
+        and may_be_sparse(body)
+        and may_have_few_values(body)
+        and (b"\\" not in body or b'\\"' not in body)
+    )
+
+
+def _is_clear(body: bytes) -> bool:
+    """Return whether a text that was written is small and breaks no rule, seen at a glance."""
+    if len(body) > SPARSE:
+        return False
+    marks = body.translate(KEY_MARKS).decode("latin-1")
+    return (
+        LONG not in marks
+        and NUMBER_KEY not in marks
+        and CONSTANT_KEY not in marks
+        and (len(body) <= DEEP or marks.count("[") <= MAX_DEPTH)
+    )
+
+
 def _read(decoder: json.JSONDecoder, text: str) -> Any:
     """Decode text without white space around it, as most is; the decoder does the rest."""
     try:
@@ -177,18 +260,16 @@ def _read(decoder: json.JSONDecoder, text: str) -> Any:
     return value if end == len(text) else decoder.decode(text)
 
 
+def _with_whole_text(value: Any, text: str) -> Any:
+    """Return a value whose text has a UTF-8 form: escapes may be halves of surrogate pairs."""
+    if half := half_a_pair(text):
+        raise ValueError(f"{half} is half of a character: surrogates come in pairs")
+    return value
+
+
 def _has_keys(value: Any, wanted: int) -> bool:
     """Return whether a value has as many keys in all; it stops as soon as they are found."""
-    if type(value) is dict:  # mostly an object, or an envelope around one
-        wanted -= len(value)
-        for item in value.values():
-            if type(item) is dict:
-                wanted -= len(item)
-        if wanted <= 0:
-            return wanted == 0
-        waiting = [item for child in value.values() for item in _children(child)]
-    else:
-        waiting = [value]
+    waiting = [value]
     for item in waiting:
         if type(item) is dict:
             wanted -= len(item)
@@ -209,6 +290,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _checked_int(digits: str) -> int:
+    if len(digits) < len(LONG):
+        return int(digits)
     if len(digits) > 20 or not MIN_INT <= (number := int(digits)) <= MAX_INT:
         raise ValueError("a whole number beyond 64 bits")
     return number

@@ -17,10 +17,17 @@ from itertools import accumulate
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_PARTS
 
 __all__ = [
+    "CONSTANT_KEY",
     "DEEP",
     "EXPONENT",
+    "KEY_MARKS",
     "LONG",
     "MANY",
+    "MARKS",
+    "NUMBER_KEY",
+    "SPACE",
+    "exponent_in_doubt",
+    "half_a_pair",
     "has_too_many_parts",
     "key_in_doubt",
     "long_number_in_doubt",
@@ -37,10 +44,18 @@ DEEP = 2 * MAX_DEPTH
 MANY = 2 * MAX_PARTS
 """Bytes up to which a text cannot have more than `MAX_PARTS` lists and maps."""
 
-_MARKS = bytes.maketrans(b"123456789E{", b"000000000e[")
-_SPACE = b"+ \t\r\n"
+MARKS, SPACE = bytes.maketrans(b"123456789E{", b"000000000e["), b"+ \t\r\n"
+"""What `marks_of` translates and removes, for who saves the call: a byte is written for its kind."""
+KEY_MARKS = bytes.maketrans(b"123456789ruse{", b"000000000llll[")
+"""Other marks, for a text that was written without spaces."""
+NUMBER_KEY, CONSTANT_KEY = '0":', 'lll":'
+"""In those marks, how keys end of which `json` made text: a number; true, false and null."""
 _LONGER, _LONG_NEGATIVE = "0" * 20, "-" + "0" * 19
 _NUMBER_KEY = re.compile(r'"-?0[0e.-]*":')
+_LARGE_FLOAT = re.compile(r"[\[,:]-?0[0.]*e000")
+_HALF_A_PAIR = re.compile(
+    r"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F]..)", re.DOTALL
+)
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
 _STRUCTURE = bytes(set(range(256)) - set(b'{}[]":'))
@@ -48,12 +63,20 @@ _STRUCTURE = bytes(set(range(256)) - set(b'{}[]":'))
 
 def marks_of(body: bytes) -> str:
     """Return the text with 0 for each digit, e for E and [ for {, without white space and +."""
-    return body.translate(_MARKS, _SPACE).decode("latin-1")
+    return body.translate(MARKS, SPACE).decode("latin-1")
 
 
 def long_number_in_doubt(marks: str) -> bool:
     """Return whether there may be a whole number beyond 64 bits; asked only of marks with `LONG` in them."""
     return _LONGER in marks or _LONG_NEGATIVE in marks
+
+
+def exponent_in_doubt(marks: str) -> bool:
+    """Return whether there may be an infinite float; asked only of marks with `EXPONENT` in them.
+
+    Those have many texts in hex. A number stands at the start, or after a sign that says so.
+    """
+    return marks[:1] in ("0", "-") or _LARGE_FLOAT.search(marks) is not None
 
 
 def key_in_doubt(marks: str) -> bool:
@@ -64,6 +87,17 @@ def key_in_doubt(marks: str) -> bool:
         or '"false":' in marks
         or '"null":' in marks
     )
+
+
+def half_a_pair(text: str) -> str:
+    """Return the first escape in a text of JSON that is half of a surrogate pair without the other half.
+
+    This is no doubt: a text that is valid JSON has escapes in its strings only. Empty when there is none.
+    """
+    if "\\" not in text or ("\\ud" not in text and "\\uD" not in text):
+        return ""
+    found = _HALF_A_PAIR.search(text.replace("\\\\", "__"))
+    return found[0] if found is not None else ""
 
 
 def has_too_many_parts(body: bytes) -> bool:

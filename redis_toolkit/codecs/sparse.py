@@ -13,17 +13,26 @@ from typing import Any
 
 from redis_toolkit.codecs.payload import MAX_DEPTH, MAX_INT, MIN_INT
 
-__all__ = ["SPARSE", "may_be_sparse", "strings_in"]
+__all__ = ["SPARSE", "may_be_sparse", "may_have_few_values", "strings_in"]
 
 SPARSE = 512
 """Bytes from which it is worth to try."""
-BYTES_EACH = 64
+BYTES_EACH, BYTES_A_COMMA = 64, 16
 _FEW, _MOST = 8, 50_000
 
 
 def may_be_sparse(body: bytes) -> bool:
     """Return whether a text of JSON, of more than `SPARSE` bytes, has few strings for its length."""
     return body.count(b'"') < _FEW + len(body) // BYTES_EACH
+
+
+def may_have_few_values(body: bytes) -> bool:
+    """Return whether a text that `may_be_sparse` has few commas too, as far as its first quarter shows.
+
+    Else it would be decoded only to find that there are too many values to look at.
+    """
+    quarter = len(body) // 4
+    return body.count(b",", 0, quarter) < _FEW + quarter // BYTES_A_COMMA
 
 
 def strings_in(value: Any, size: int) -> int | None:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from redis_toolkit.patterns.queue_stats import QueueStats
 from redis_toolkit.patterns.reliable_messaging import ReliableMessaging
 from redis_toolkit.patterns.request_response import RequestResponse
+from redis_toolkit.patterns.task import AsyncTask, Task
+from redis_toolkit.patterns.task_call import TaskCall
+from redis_toolkit.patterns.task_handle import TaskHandle
+from redis_toolkit.patterns.task_options import TaskOptions
+from redis_toolkit.patterns.task_queue import TaskQueue
 
-__all__ = ["ReliableMessaging", "RequestResponse"]
+__all__ = [
+    "ReliableMessaging",
+    "RequestResponse",
+    # queues and what they hand out
+    "AsyncTask",
+    "QueueStats",
+    "Task",
+    "TaskCall",
+    "TaskHandle",
+    "TaskOptions",
+    "TaskQueue",
+]

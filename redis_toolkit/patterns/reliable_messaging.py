@@ -19,8 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis_toolkit._core import loops
 from redis_toolkit._core.flow import Command, Flow
@@ -33,7 +32,7 @@ from redis_toolkit.dead_letters import DeadLetter
 from redis_toolkit.grouping import durable_groups
 from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Message
-from redis_toolkit.patterns.running import Running, sibling
+from redis_toolkit.patterns.running import Running, Stopping, sibling
 from redis_toolkit.routing import checked_channel
 
 __all__ = ["ReliableMessaging"]
@@ -43,7 +42,7 @@ ID, ADDRESS, BARE = "_msg_id", "_ack_channel", "_bare"
 """The fields that a message has besides its own; ``_bare`` when its own are no map."""
 
 
-class ReliableMessaging:
+class ReliableMessaging(Stopping):
     """Messages that are kept until somebody has handled them.
 
     Args:
@@ -159,7 +158,7 @@ class ReliableMessaging:
             concurrency,
             {"retries": retries, "backoff": backoff, "timeout": timeout, "start": "beginning"},
             app=app,
-            wire=app._wire,
+            wire=app._calls.wire_of(None),
             then=self._acknowledgement,
         )
         app._router.add_durable(*served)
@@ -201,23 +200,14 @@ class ReliableMessaging:
         if listener is not None:
             listener._stop_anywhere()
 
-    cleanup = stop
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def _new_address(self) -> str:
         return f"ack:{self._prefix}.{next(self._numbers)}"
 
     def _publish(self, channel: str, message: Any, address: str) -> Flow[str]:
         """Publish a message, and keep it; returns its entry."""
         own = dict(message) if isinstance(message, Mapping) else {"data": message, BARE: True}
-        body = self._app._wire.live({**own, ID: address.removeprefix("ack:"), ADDRESS: address})
+        fields = {**own, ID: address.removeprefix("ack:"), ADDRESS: address}
+        body = self._app._calls.wire_of(None).live(fields)
         event = events.Event(body)
         published = yield from events.publish_kept(checked_channel(channel), event, _log(channel), GROUP)
         return published.entry
@@ -228,7 +218,7 @@ class ReliableMessaging:
         if not isinstance(fields, dict) or not isinstance(fields.get(ADDRESS), str):
             return None
         said = {"msg_id": fields.get(ID), "status": "acknowledged"}
-        return ("PUBLISH", fields[ADDRESS], self._app._wire.live(said))
+        return ("PUBLISH", fields[ADDRESS], self._app._calls.wire_of(None).live(said))
 
     def _listen(self) -> None:
         with self._lock:

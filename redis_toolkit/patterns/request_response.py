@@ -16,22 +16,21 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
-from redis_toolkit.patterns.running import Running, sibling
+from redis_toolkit.patterns.running import Running, Stopping, sibling
 
 __all__ = ["RequestResponse"]
 
 logger = logging.getLogger("redis_toolkit")
 
 
-class RequestResponse:
+class RequestResponse(Stopping):
     """Requests on one channel.
 
     Args:
@@ -102,16 +101,6 @@ class RequestResponse:
             listener, self._listener = self._listener, None
         if listener is not None:
             listener._stop_anywhere()
-
-    cleanup = stop
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _ask_plain(self, data: Any, deadline: float) -> Any:
         self._listen()

@@ -1,17 +1,38 @@
-"""What a pattern hands out for something that runs in the background."""
+"""What patterns have in common: how they are stopped, and what they run on."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
+from redis_toolkit._core import loops
 from redis_toolkit.app import App
 
-__all__ = ["Running", "sibling"]
+__all__ = ["Running", "Stopping", "sibling"]
 
 
-class Running:
-    """Something that runs until `stop`; a context manager.
+class Stopping:
+    """Something that has an end; a context manager."""
+
+    def stop(self) -> None:
+        """End it. May be called again."""
+        raise NotImplementedError
+
+    def cleanup(self) -> None:
+        """Do what `stop` does."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Running(Stopping):
+    """Something that runs in the background until `stop`; a context manager.
 
     Args:
         app: the started app that it runs on, its own.
@@ -24,15 +45,17 @@ class Running:
         """Stop it; what is being handled gets to finish. May be called again, and by a handler too."""
         self._app._stop_anywhere()
 
-    cleanup = stop
+    async def astop(self) -> None:
+        """Await what `stop` does."""
+        await loops.in_thread(self.stop)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        await self.astop()
 
 
 def sibling(app: App | None, url: str | None) -> App:

@@ -10,7 +10,7 @@ from typing import Any
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed
+from redis_toolkit._core.recovery import Failed, describe, sort
 from redis_toolkit.worker.answering import Delivery
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.undelivered import instead_of
@@ -67,7 +67,8 @@ class Aside:
         """Count replies that the server refuses; tell their callers where that is possible."""
         for push, why in pushes:
             self._counters.add("undelivered", len(push) - 2)
-            logger.warning("%d replies were refused by the server: %s", len(push) - 2, why)
+            failure = sort(why, sent=True, where=self._connections.where, doing=describe(push[:2]))
+            logger.warning("%d replies were not delivered: %s", len(push) - 2, failure)
         commands = [command for push, why in pushes for command in instead_of(push, why)]
         if not commands:
             return

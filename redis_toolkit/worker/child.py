@@ -27,16 +27,20 @@ logger = logging.getLogger("redis_toolkit")
 
 LOOK_UP = 1.0
 """Seconds between two looks at whether the supervisor is still there."""
+LAST_SECONDS = 1.0
+"""Seconds that a second signal leaves, so that the registrations are taken back at least."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set ``stop``, when this is the main thread."""
+def _signals_set(stop: threading.Event, again: threading.Event | None = None) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stop``, and after that ``again``, when this is the main thread."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
+            if again is not None and stop.is_set():
+                again.set()
             stop.set()
 
         before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
@@ -55,21 +59,60 @@ def _wait(stop: threading.Event, supervisor: int | None = None) -> None:
             return
 
 
-def until_signal(start: Callable[[], None], stop: threading.Event) -> None:
-    """Call ``start`` and wait for SIGTERM or SIGINT, or for ``stop`` to be set by somebody else.
+def until_signal(start: Callable[[], None], stop: threading.Event, end: Callable[[], None]) -> None:
+    """Call ``start``, wait for SIGTERM or SIGINT or for ``stop`` to be set by somebody else; call ``end``.
 
-    A signal that comes before ``start`` has returned counts. Outside the main thread there are none.
+    A signal that comes before ``start`` has returned counts. One that comes after the stop does not wait for
+    ``end``, which goes on in its thread. Outside the main thread there are none.
     """
-    with _signals_set(stop):
-        start()
-        _wait(stop)
+    again = threading.Event()
+    with _signals_set(stop, again):
+        try:
+            start()
+            _wait(stop)
+        finally:
+            stop.set()
+            _end(end, again)
 
 
-def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
+def _end(end: Callable[[], None], again: threading.Event) -> None:
+    """Call ``end`` in a thread, and wait for it, or for ``again`` to be set."""
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            end()
+        except BaseException as error:  # raised where it is waited for
+            errors.append(error)
+        finally:
+            ended.set()
+            again.set()
+
+    try:
+        threading.Thread(target=run, name="rt-stop", daemon=True).start()
+    except RuntimeError:  # the interpreter is about to end, and starts no more threads
+        run()
+    again.wait()
+    if not ended.wait(LAST_SECONDS):
+        logger.warning("a second signal: handlers that still run are not waited for")
+    if errors:
+        raise errors[0]
+
+
+def serve(
+    node: Node, part: Assignment, grace: float, serving: Callable[[Callable[[], object] | None], None]
+) -> NoReturn:
     """Serve as a worker process, then end it: exit code 0 after a stop, 1 when it cannot start.
 
     From the first claim to the last answer a signal means: stop within the grace period. Service
     managers signal every process, so that workers get SIGTERM twice; who cannot wait kills.
+
+    Args:
+        node: what serves.
+        part: this worker's part.
+        grace: seconds that running handlers get.
+        serving: told what asks the supervisor to stop all workers, and None when this one stops itself.
     """
     channel = Channel(socket.socket(fileno=part.fd))
     stop = threading.Event()
@@ -80,9 +123,11 @@ def serve(node: Node, part: Assignment, grace: float) -> NoReturn:
             logger.error("worker process cannot start: %s", error)
             channel.send(failed=str(error))
             raise SystemExit(1) from error
+        serving(lambda: channel.send(stop=True))
         channel.send(ready=True)
         threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
         _wait(stop, part.supervisor)
+        serving(None)
         channel.send(stopping=True)  # another worker listens while this one finishes its work
         node.stop(grace)
         raise SystemExit(0)

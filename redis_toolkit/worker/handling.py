@@ -19,9 +19,14 @@ Runner = asyncio.Task[None] | threading.Thread
 _runner: ContextVar[weakref.ref[Runner] | None] = ContextVar("rt_runner", default=None)
 
 
-def begin() -> None:
-    """Say that handlers are run from here on by this task, or by this thread if there is none."""
-    task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+def begin(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Say that handlers are run from here on by this task, or by this thread if there is none.
+
+    Args:
+        loop: the one that runs this task, if that is known: to look for it takes longer than all the rest.
+    """
+    loop = loop or asyncio._get_running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
     _runner.set(weakref.ref(task or threading.current_thread()))
 
 

@@ -61,7 +61,7 @@ class Cleaning(Chore):
         self._consumer = consumer
         self._counters = counters
         self._slower = 1
-        self.at = time.monotonic() + random.uniform(0, CLEAN)
+        self.at = time.monotonic() + CLEAN * random.uniform(1, 2)
 
     def run(self, driver: LinkDriver) -> float | None:
         source = self._consumer.source

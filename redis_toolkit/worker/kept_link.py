@@ -111,8 +111,7 @@ class KeptLink:
         assert self._lost is not None
         while True:
             await self._lost.wait()
-            if self._failures:
-                await asyncio.sleep(pause(self._failures, self._cap))
+            await asyncio.sleep(pause(self._failures, self._cap))
             self._failures += 1
             again = reconnecting_async(self._cap, lambda: self._stopped, self._log)
             await again(self._open)

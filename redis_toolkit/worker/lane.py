@@ -64,6 +64,7 @@ class Lane:
         self._overflowing_since = 0.0
         self._stopping = False
         self._abandoned = False
+        self._names = {name.encode("utf-8"): str(name) for name in (*handler.channels, *handler.globs)}
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -198,8 +199,8 @@ class Lane:
 
     def _message(self, channel: bytes, glob: bytes | None, body: bytes) -> Message:
         data, headers = self.handler.wire.read_live(body)
-        pattern = None if glob is None else glob.decode("utf-8", "backslashreplace")
-        return Message(channel.decode("utf-8", "backslashreplace"), data, headers, pattern=pattern)
+        name = self._names.get(channel) or channel.decode("utf-8", "backslashreplace")
+        return Message(name, data, headers, None, None if glob is None else self._names.get(glob))
 
     def _failed(self, channel: bytes, error: BaseException) -> None:
         """Log and count what went wrong with one message; the next one is handled all the same."""

@@ -6,6 +6,8 @@ Rules:
 - The reader never waits for a handler: it puts messages into lanes.
 - Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
   as long again the connection is given up.
+- A subscription that was cut is made again after a random part of a second, as others may have been cut
+  with it; from then on with growing pauses.
 - An interruption is reported once, as one `Gap`, when everything is confirmed again.
 - A channel that an ACL refuses is asked for again and again, while the others are heard; but a start that
   is refused one fails.
@@ -23,7 +25,7 @@ from typing import Any
 
 from redis_toolkit._core.connection import NOTHING, Connections, Link
 from redis_toolkit._core.flow import Command
-from redis_toolkit._core.recovery import Failed, Fate, describe, reconnecting, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, pause_of_the_cut, reconnecting, sort
 from redis_toolkit.errors import OutcomeUnknown, PermissionDenied
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import LiveTable
@@ -168,8 +170,11 @@ class Listener:
 
     def _reconnect(self) -> None:
         """Connect and subscribe until it succeeds, or until stopped."""
+        cap = self._settings.reconnect_cap
+        if self._stopping.wait(pause_of_the_cut(cap)):
+            return
         try:
-            reconnecting(self._settings.reconnect_cap, self._stopping, self._log)(self._connect)
+            reconnecting(cap, self._stopping, self._log)(self._connect)
         except Failed as failure:
             logger.debug("stopped while not subscribed: %s", failure)
 

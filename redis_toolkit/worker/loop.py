@@ -266,12 +266,13 @@ class RequestLoop:
             delivery = answerer.refuse(body, asyncio.CancelledError("the worker stopped before it began"))
             self._deliver(delivery)
             return
-        task = asyncio.get_running_loop().create_task(self._serve(answerer, body))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._serve(loop, answerer, body))
         self._running[task] = answerer, body
         task.add_done_callback(self._finished)
 
-    async def _serve(self, answerer: Answerer, body: bytes) -> None:
-        handling.begin()
+    async def _serve(self, loop: asyncio.AbstractEventLoop, answerer: Answerer, body: bytes) -> None:
+        handling.begin(loop)
         self._deliver(await answerer.answer_async(body))
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -56,8 +56,9 @@ class LoopLane(Lane):
             except RuntimeError:  # the loop has been closed: nobody is left to handle it
                 self._items.clear()
 
-    def _begin(self, context: Context | None = None) -> None:
-        pump = self._loop.create_task(self._pump(), context=context)
+    def _begin(self, clean: Context | None = None) -> None:
+        context = copy_context() if clean is None else clean.copy()
+        pump = self._loop.create_task(self._pump(context), context=context)
         self._pumps.add(pump)
         pump.add_done_callback(self._ended)
 
@@ -65,9 +66,9 @@ class LoopLane(Lane):
         """Return whether this task runs the lane's handler."""
         return runner in self._pumps
 
-    async def _pump(self) -> None:
-        handling.begin()
-        clean = copy_context()
+    async def _pump(self, mine: Context) -> None:
+        handling.begin(self._loop)
+        clean = mine.copy()
         while True:
             with self._changed:
                 batch, gap = self._take_some()
@@ -77,20 +78,20 @@ class LoopLane(Lane):
             self._report_overflow(gap)
             if not batch:
                 return
-            await self._handle_all(batch, clean)
-            if copy_context() != clean:
+            await self._handle_all(batch, mine, clean)
+            if mine != clean:
                 self._begin(clean)  # in place of this one
                 return
             await asyncio.sleep(0)  # a handler that never waits would leave the loop to nobody else
 
-    async def _handle_all(self, batch: list[Item], clean: Context) -> None:
+    async def _handle_all(self, batch: list[Item], mine: Context, clean: Context) -> None:
         left = deque(batch)
         try:
             while left:
                 item = left.popleft()
                 if not self._abandoned:
                     await self._handle_async(*item)
-                if not self._apart and copy_context() != clean:
+                if not self._apart and mine != clean:
                     self._apart = True
                     return
         finally:

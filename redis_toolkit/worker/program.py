@@ -8,6 +8,7 @@ imported the app, a test runner or a server say, the worker imports the app's mo
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -101,10 +102,13 @@ def _has_text(arguments: list[str]) -> bool:
 
 
 def _attribute(app: Any, module: str) -> str | None:
-    """Return under which name an importable module has the app."""
+    """Return under which name an importable module has the app, or has what the app belongs to (a queue)."""
     if not _is_importable(module):
         return None
-    return next((name for name, value in vars(sys.modules[module]).items() if value is app), None)
+    found = vars(sys.modules[module]).items()
+    own = (name for name, value in found if value is app)
+    owned = (f"{name}.app" for name, value in found if inspect.getattr_static(value, "app", None) is app)
+    return next(own, None) or next(owned, None)
 
 
 def _is_importable(module: str) -> bool:

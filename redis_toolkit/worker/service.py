@@ -78,6 +78,7 @@ class Service:
         self._supervisor: Supervisor | None = None
         self._supervising: threading.Thread | None = None
         self._until: threading.Event | None = None  # ends run(workers=0)
+        self._ask_supervisor: Callable[[], object] | None = None  # in a worker process that serves
         self._pid = os.getpid()
 
     @property
@@ -168,6 +169,18 @@ class Service:
         if self._until is not None:
             self._until.set()
 
+    def stop_program(self) -> bool:
+        """In a worker process that serves this app: ask its supervisor to stop all of them, and do not wait.
+
+        Returns:
+            Whether this is one.
+        """
+        self._forget_in_a_fork()
+        ask = self._ask_supervisor
+        if ask is not None:
+            ask()
+        return ask is not None
+
     def cleanup(self, then: Callable[[], None]) -> None:
         """Do what `stop` does, wherever it is called, and call ``then`` afterwards.
 
@@ -204,9 +217,8 @@ class Service:
             self._refuse_second_start()
             self._until = threading.Event()
             try:
-                child.until_signal(lambda: self.start(0, caller), self._until)
+                child.until_signal(lambda: self.start(0, caller), self._until, self.stop)
             finally:
-                self.stop()
                 self._connections.close()
             return
         with self._lock:
@@ -233,7 +245,11 @@ class Service:
     def serve_as_worker(self, part: Assignment) -> None:
         """Serve as the worker process that this is; does not return."""
         _log_to_stderr()
-        child.serve(self._new_node(part.process, listening=False), part, self._settings.grace)
+
+        def serving(ask: Callable[[], object] | None) -> None:
+            self._ask_supervisor = ask
+
+        child.serve(self._new_node(part.process, listening=False), part, self._settings.grace, serving)
 
     def _forget_in_a_fork(self) -> None:
         """In a forked child: what runs is the parent's, whose threads are not here."""
@@ -241,6 +257,7 @@ class Service:
             self._pid = os.getpid()
             self._lock = threading.RLock()
             self._node = self._stopped = self._supervisor = self._supervising = self._until = None
+            self._ask_supervisor = None
 
     def _refuse_second_start(self) -> None:
         if not self._router.bindings:
@@ -310,6 +327,8 @@ class Service:
         except Exception as error:
             supervisor.failure = supervisor.failure or error
             logger.exception("the supervisor failed")
+        if self._supervisor is supervisor and supervisor.failure is None:  # a worker asked for the stop
+            self._supervisor = None
 
     def _watch_embedded(self, supervisor: Supervisor) -> None:
         """See that the embedded server is there, as the workers only know its socket: another process may

@@ -211,6 +211,8 @@ class Supervisor:
         for message in messages:
             if message.get("ready"):
                 self._became_ready(slot)
+            elif message.get("stop"):
+                self._stops = self._stops or 1  # a handler there called app.stop(): once or often
             elif message.get("stopping"):
                 slot.ready = False
                 if self._listener is slot and not self._stops:

@@ -4,8 +4,8 @@ Rules:
 
 - For want of memory a server refuses the push of a reply, but not a script that has begun with what is
   always allowed. So the caller gets a short error in place of its reply, at once.
-- Other refusals (a missing right, a foreign value, a full disk) would meet the error as well: the caller is
-  left to its timeout.
+- Other refusals (a missing right, a foreign value, a full disk) would meet the error as well, on every
+  server: the caller is left to its timeout. Engines count and log what was not delivered.
 - No I/O here: engines send it.
 """
 

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from redis_toolkit import App
-from tests.kit.ports import HOST, listen
+from tests.core.accepting import Accepting
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 LATE = 5.0  # seconds over a deadline that a busy machine may need
+
+
+def echo(data: Any) -> Any:
+    """The simplest handler."""
+    return data
 
 
 @contextmanager
@@ -69,36 +74,17 @@ def interrupting(when: Callable[[], Any]) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-class Scripted:
-    """Answers each command of any client with the next of some replies, then with the last for ever."""
+class Scripted(Accepting):
+    """Answers each command of any client with the next of some replies, then with the last for ever.
 
-    def __init__(self, *replies: bytes) -> None:
+    The PING with which a process makes sure that it has reached a server is none of them.
+    """
+
+    def __init__(self, *replies: bytes, scheme: str = "redis") -> None:
         self.replies = list(replies)
         self.seen: list[bytes] = []
-        self._listener = listen(0)
-        self._listener.setblocking(True)
-        self.url = f"redis://{HOST}:{self._listener.getsockname()[1]}/0"
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for sock in self._sockets:
-            sock.close()
-        for thread in self._threads:
-            thread.join(30)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(client)
-            self._threads.append(threading.Thread(target=self._serve, args=(client,)))
-            self._threads[-1].start()
+        self._greeted = False
+        super().__init__(scheme)
 
     def _serve(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as lines:
@@ -114,5 +100,8 @@ class Scripted:
     def _reply(self, words: list[bytes]) -> bytes:
         if words[0] in (b"CLIENT", b"SELECT"):
             return b"+OK\r\n"
+        if words[0] == b"PING" and not self._greeted:
+            self._greeted = True
+            return b"+PONG\r\n"
         self.seen.append(words[0])
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from redis_toolkit import App
 from redis_toolkit.errors import RedisToolkitError
 from tests.core.awaiting import becomes, connections, named
-from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    with Proxy(HOST, own_server.port) as made:
-        yield made
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 40])

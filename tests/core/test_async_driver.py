@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,15 +15,12 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit.errors import EncodeError, NoResponders, PayloadTooLarge, RemoteError, RequestTimeout
 from tests.core.awaiting import awaiting, becomes, connections, hub_of, named, nothing_waits
-from tests.core.callers import listens, serving
+from tests.core.callers import echo, listens, serving
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 from tests.kit.waiting import eventually
 
 MANY = 10_000
-
-
-def echo(data: Any) -> Any:
-    return data
 
 
 class TestManyAtOnce:
@@ -69,24 +67,18 @@ class TestManyAtOnce:
 
     def test_coroutines_of_several_loops_get_their_own_replies(self, server: Server) -> None:
         app = App(server.url)
-        wrong: list[Any] = []
 
         def run(name: int) -> None:
             async def program() -> None:
                 questions = [[name, number] for number in range(300)]
                 answers = await asyncio.gather(*(app.arequest("echo", one, timeout=120) for one in questions))
-                wrong.extend(pair for pair in zip(questions, answers, strict=True) if pair[0] != pair[1])
                 await app.astop()
+                assert answers == questions
 
             asyncio.run(program())
 
         with serving(server.url, echo=echo):
-            threads = [threading.Thread(target=run, args=(name,)) for name in range(5)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(120)
-        assert wrong == []
+            in_threads(*(partial(run, name) for name in range(5)))
         assert not app._async_driver._hubs
 
     def test_one_loop_after_another(self, server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,20 +12,9 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit.errors import OutcomeUnknown, RedisToolkitError, RequestTimeout, ServerUnreachable
 from tests.core.awaiting import awaiting, becomes, hub_of, kill_connection, named, nothing_waits
-from tests.core.callers import LATE, listens, serving
-from tests.kit.ports import HOST
+from tests.core.callers import LATE, echo, listens, serving
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    with Proxy(HOST, own_server.port) as made:
-        yield made
-
-
-def echo(data: Any) -> Any:
-    return data
 
 
 async def waits(server: Server, channel: str, count: int) -> None:

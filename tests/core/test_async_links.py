@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,11 @@ from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.scripts import REQUEST
 from redis_toolkit.errors import OutcomeUnknown, RequestTimeout, ServerUnreachable
 from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits, wait_readable
-from tests.core.callers import LATE, listens, serving
+from tests.core.callers import LATE, echo, listens, serving
 from tests.core.tls_front import TlsFront
 from tests.kit.ports import HOST, listen
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    with Proxy(HOST, own_server.port) as made:
-        yield made
-
-
-def echo(data: Any) -> Any:
-    return data
 
 
 class TestWhatHasNotLeft:

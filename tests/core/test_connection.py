@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from redis_toolkit.errors import (
 from tests.kit.ports import HOST, free_port
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 from tests.kit.waiting import eventually
 
 SECRET = "s3cr3t"
@@ -287,23 +288,14 @@ class TestThePool:
         assert App(url)._connections is App(url)._connections is one
 
     def test_fifty_threads_at_once(self, server: Server, connections: Connections) -> None:
-        wrong: list[object] = []
-
         def work(number: int) -> None:
             for turn in range(20):
                 link = connections.acquire(soon())
                 text = b"%d.%d" % (number, turn)
-                if link.call([("ECHO", text)], soon()) != [text]:
-                    wrong.append(text)
+                assert link.call([("ECHO", text)], soon()) == [text]
                 connections.release(link)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(50)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in threads)
-        assert wrong == []
+        in_threads(*(partial(work, number) for number in range(50)))
 
     def test_closing_leaves_nothing_open(self, server: Server) -> None:
         made = Connections(server.url)

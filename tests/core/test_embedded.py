@@ -10,9 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,27 +18,9 @@ import pytest
 
 from redis_toolkit._core.embedded import EmbeddedServer, embedded_server
 from redis_toolkit.errors import ConfigurationError, ServerUnreachable
-from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, server_pid, stopping_servers
+from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, server_pid
 from tests.kit import proc
 from tests.kit.waiting import eventually
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with ExitStack() as stack:
-        yield Programs(tmp_path / "programs", stack)
-
-
-@pytest.fixture
-def make() -> Iterator[type[EmbeddedServer]]:
-    with stopping_servers() as recorded:
-        yield recorded
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
 
 # -- a private server --------------------------------------------------------------------------------
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,27 +13,9 @@ import redis
 
 from redis_toolkit._core.embedded import EmbeddedServer
 from redis_toolkit.errors import ServerUnreachable
-from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, replaced, server_pid, stopping_servers
+from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, replaced, server_pid
 from tests.kit import proc
 from tests.kit.waiting import eventually
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    with ExitStack() as stack:
-        yield Programs(tmp_path / "programs", stack)
-
-
-@pytest.fixture
-def make() -> Iterator[type[EmbeddedServer]]:
-    with stopping_servers() as recorded:
-        yield recorded
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
 
 # -- a directory -------------------------------------------------------------------------------------
 

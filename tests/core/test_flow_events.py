@@ -79,10 +79,13 @@ def test_its_errors_pass() -> None:
         flow.fail(OutcomeUnknown("lost"))
 
 
-def test_groups_may_have_it_under_another_name() -> None:
-    flow = Driven(events.publish("orders", Event(b"x"), log="mine"))
+def test_a_group_may_have_it_under_another_name_and_is_made_before() -> None:
+    flow = Driven(events.publish_kept("orders", Event(b"x"), "mine", "g"))
     keys = ("rt:c:{mine}:stream", "rt:c:{mine}:meta")
-    assert flow.last(Call).commands == (ScriptCall(PUBLISH, keys, ("orders", b"x")),)
+    made, sent = flow.last(Call).commands
+    assert made == durable.group_call("mine", "g", after="0")
+    assert sent == ScriptCall(PUBLISH, keys, ("orders", b"x"))
+    assert flow.answer([[1, b"0-0"], [2, b"1-1"]]).result == Published(2, "1-1")
 
 
 def test_a_ping_may_be_repeated() -> None:

@@ -1,4 +1,4 @@
-"""The caller's side of a queue, step by step, with no server."""
+"""Submitting and purging, step by step, with no server."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit._core.flow import REFUSED, Call, Exchange, ScriptCall
+from redis_toolkit._core.flow import Call, ScriptCall
 from redis_toolkit._core.flows import tasks
-from redis_toolkit._core.flows.requests import MARKER
-from redis_toolkit._core.flows.tasks import Cancelled, Submission, Submitted
-from redis_toolkit._core.scripts import TASK_CANCEL, TASK_SUBMIT, TASK_WAIT
-from redis_toolkit.codecs import JSONCodec
-from redis_toolkit.errors import OutcomeUnknown, QueueFull, RequestTimeout
-from redis_toolkit.wire import Reply, Wire
+from redis_toolkit._core.flows.tasks import Submission, Submitted
+from redis_toolkit._core.scripts import TASK_SUBMIT
+from redis_toolkit.errors import QueueFull
 from tests.core.by_hand import Driven
 
-WIRE = Wire(JSONCodec(), 10_000)
 PRIORITIES = ("high", "low")
 READY = ("rt:q:{q}:p:high", "rt:q:{q}:p:low")
 
@@ -75,57 +71,6 @@ class TestSubmitting:
         many = [Submission("1", b"{}", "low", once_ms=5), Submission("2", b"{}", "low")]
         assert not Driven(tasks.submit_many("q", many, PRIORITIES)).last(Call).repeatable
         assert Driven(tasks.submit_many("q", many[:1], PRIORITIES)).last(Call).repeatable
-
-
-def wait(timeout_ms: int = 5000) -> Driven:
-    return Driven(tasks.wait("q", "7", "w", WIRE, timeout_ms=timeout_ms))
-
-
-class TestWaiting:
-    def test_the_step(self) -> None:
-        step = wait().last(Exchange)
-        assert step.deadline.timeout_ms == 5000
-        assert (step.request.id, step.request.reply_key) == ("7", "rt:q:{q}:reply:w")
-        assert step.request.build("rt:q:{q}:reply:w", 4000) == ScriptCall(
-            TASK_WAIT,
-            ("rt:q:{q}:task:7", "rt:q:{q}:waiters", "rt:q:{q}:reply:w"),
-            ("7", "rt:q:{q}:reply:w", 4000, MARKER + "7"),
-        )
-        assert len(step.request.build("rt:i:{me.1}", 4000).keys) == 2
-
-    def test_the_reply(self) -> None:
-        assert wait().answer(Reply("7", 5)).result == Reply("7", 5)
-
-    def test_one_that_has_ended_is_read(self) -> None:
-        flow = wait().answer(REFUSED)
-        assert flow.last(Call) == Call((("HGETALL", "rt:q:{q}:task:7"),), repeatable=True)
-        flow.answer([[b"state", b"done", b"reply", b'{"id":"7","data":5}']])
-        assert flow.result == Reply("7", 5)
-
-    def test_it_is_renewed_until_the_time_is_up(self) -> None:
-        flow = wait(25_000)
-        flow.fail(RequestTimeout("late")).fail(OutcomeUnknown("cut"))
-        times = [step.deadline.timeout_ms for step in flow.steps if isinstance(step, Exchange)]
-        assert times == [10_000, 10_000, 5000]
-        with pytest.raises(RequestTimeout, match="task 7 of queue 'q' has not ended after 25 s"):
-            flow.fail(RequestTimeout("late"))
-
-    def test_a_record_that_expires_meanwhile(self) -> None:
-        flow = wait(15_000).answer(REFUSED).answer([[]]).answer(REFUSED)
-        with pytest.raises(RequestTimeout, match="kept no more"):
-            flow.answer([[]])
-
-
-def test_cancelling() -> None:
-    flow = Driven(tasks.cancel("q", "7", b"r", 5))
-    [call] = flow.last(Call).commands
-    assert isinstance(call, ScriptCall)
-    assert call.script is TASK_CANCEL
-    assert call.args == ("7", b"r", 5, tasks.CANCELLED_MS, "rt:q:{q}:control")
-    assert flow.answer([[b"cancelled", b"x\ny", b"low 1 a b"]]).result == Cancelled(
-        "cancelled", ["x", "y"], b"a b"
-    )
-    assert Driven(tasks.cancel("q", "7", b"r", 5)).answer([[b"asked"]]).result == Cancelled("asked")
 
 
 def test_purging_goes_through_all_streams() -> None:

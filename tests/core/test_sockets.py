@@ -32,6 +32,9 @@ def pair() -> Iterator[Pair]:
         yield PlainSocket(ours), theirs
 
 
+LINUX = sys.platform == "linux"
+
+
 def threshold(sock: PlainSocket) -> int:
     return sock.raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
 
@@ -75,16 +78,18 @@ class TestReceiving:
         assert not ours.is_quiet()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the sleeper asleep")
 class TestTheThreshold:
+    """Only Linux keeps the sleeper asleep; elsewhere few bytes are received like many."""
+
     def test_few_bytes_wake_nobody(self, pair: Pair) -> None:
         ours, theirs = pair
         theirs.sendall(b":1\r\n")
         while ours.is_quiet():
             time.sleep(0.001)
-        assert ours.receive_more_than(4, within(0.05)) is None
+        few = ours.receive_more_than(4, within(0.05))
+        assert few == (None if LINUX else b":1\r\n")
         theirs.sendall(b"*")
-        assert ours.receive_more_than(4, within(30)) == b":1\r\n*"
+        assert ours.receive_more_than(4, within(30)) == (b":1\r\n*" if LINUX else b"*")
 
     def test_it_is_taken_back(self, pair: Pair) -> None:
         ours, theirs = pair

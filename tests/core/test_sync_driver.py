@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Wire
 from tests.core.callers import LATE, Interrupted, Scripted, calling, interrupting, listens, serving
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 
 
 class TestRequests:
@@ -50,21 +51,13 @@ class TestRequests:
             assert app.request("double", 1) == 2
 
     def test_fifty_threads_each_get_their_own_answers(self, server: Server) -> None:
-        wrong: list[Any] = []
         with serving(server.url, echo=lambda data: data), calling(server.url) as app:
 
             def work(number: int) -> None:
                 for turn in range(10):
-                    if app.request("echo", [number, turn], timeout=60) != [number, turn]:
-                        wrong.append((number, turn))
+                    assert app.request("echo", [number, turn], timeout=60) == [number, turn]
 
-            threads = [threading.Thread(target=work, args=(number,)) for number in range(50)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(120)
-            assert not any(thread.is_alive() for thread in threads)
-        assert wrong == []
+            in_threads(*(partial(work, number) for number in range(50)))
 
     def test_after_a_timeout_the_late_reply_is_nobody_elses(self, server: Server) -> None:
         listens(server, "slow")
@@ -135,11 +128,11 @@ class TestErrorReplies:
         ],
     )
     def test_what_passes_is_waited_for(self, scripted: Callable[..., Scripted], line: bytes) -> None:
-        fake = scripted(b"+PONG\r\n", b"-" + line + b"\r\n", b"-" + line + b"\r\n", b":3\r\n")
+        fake = scripted(b"+PONG\r\n", b"-" + line + b"\r\n", b"-" + line + b"\r\n", b"*2\r\n:3\r\n$0\r\n\r\n")
         with calling(fake.url, command_timeout=60) as app:
             assert app.health_check()
             assert app.publish("a", 1) == 3
-        assert fake.seen == [b"PING", b"PUBLISH", b"PUBLISH", b"PUBLISH"]
+        assert fake.seen == [b"PING", b"EVALSHA", b"EVALSHA", b"EVALSHA"]
 
     def test_but_not_for_ever(self, scripted: Callable[..., Scripted]) -> None:
         fake = scripted(b"+PONG\r\n", b"-LOADING Redis is loading\r\n")
@@ -156,7 +149,7 @@ class TestErrorReplies:
             assert app.health_check()
             with pytest.raises(CommandRefused, match="unknown command"):
                 app.publish("a", 1)
-        assert fake.seen == [b"PING", b"PUBLISH"]
+        assert fake.seen == [b"PING", b"EVALSHA"]
 
     def test_a_reply_that_is_no_protocol(self, scripted: Callable[..., Scripted]) -> None:
         fake = scripted(b"+PONG\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +14,8 @@ from redis_toolkit.errors import (
     ServerUnreachable,
 )
 from tests.core.callers import LATE, calling, listens, serving
-from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    with Proxy(HOST, own_server.port) as made:
-        yield made
 
 
 class TestWhatIsSentTwice:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, RequestTimeout, keys
-from redis_toolkit._core.flows import leases, serving, tasks
+from redis_toolkit._core.flows import leases, serving, task_ends, tasks
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Ended, Settlement
 from redis_toolkit.codecs import JSONCodec
@@ -28,14 +28,14 @@ Waits = Callable[[Server, int], Reply]
 def waits_sync(server: Server, timeout_ms: int) -> Reply:
     app = App(server.url)
     try:
-        return app._driver.run(tasks.wait("q", "7", "w", WIRE, timeout_ms=timeout_ms))
+        return app._driver.run(task_ends.wait(SOURCE, "7", "w", WIRE, timeout_ms=timeout_ms))
     finally:
         app.stop()
 
 
 def waits_async(server: Server, timeout_ms: int) -> Reply:
     async def main(app: App) -> Any:
-        return await app._async_driver.run(tasks.wait("q", "7", "w", WIRE, timeout_ms=timeout_ms))
+        return await app._async_driver.run(task_ends.wait(SOURCE, "7", "w", WIRE, timeout_ms=timeout_ms))
 
     reply: Reply = awaiting(server.url, main)
     return reply
@@ -79,7 +79,7 @@ def test_it_has_ended_before(server: Server, waits: Waits) -> None:
 def test_a_push_that_is_lost_is_made_up_for(
     server: Server, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "SLICE_MS", 100)
+    monkeypatch.setattr(task_ends, "SLICE_MS", 100)
     submit(server)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waits, server, 60_000)

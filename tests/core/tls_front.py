@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.kit.ports import HOST, listen
+from tests.core.accepting import Accepting
+from tests.kit.ports import HOST
 
 
-class TlsFront:
+class TlsFront(Accepting):
     """Listens with TLS and passes bytes on to a port, both ways."""
 
     def __init__(self, port: int, directory: Path) -> None:
@@ -26,42 +27,15 @@ class TlsFront:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate, key)
         self._port = port
-        self._listener = listen(0)
-        self._listener.setblocking(True)
-        self.url = f"rediss://{HOST}:{self._listener.getsockname()[1]}/0?ssl_cert_reqs=none"
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
+        super().__init__("rediss", "?ssl_cert_reqs=none")
 
     def __enter__(self) -> Self:
-        self._threads[0].start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(30)
-        self.cut()
-        for thread in self._threads:
-            thread.join(30)
-        for sock in [self._listener, *self._sockets]:
-            sock.close()
-
-    def cut(self) -> None:
-        """End all connections."""
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(plain)
-            self._threads.append(threading.Thread(target=self._serve, args=(plain,)))
-            self._threads[-1].start()
+        self.close()
 
     def _serve(self, plain: socket.socket) -> None:
         """One thread each way would use one TLS object twice: a relay through memory does not."""

@@ -18,8 +18,6 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit.settings import Settings
 from tests.e2e.styles import BASE, OTHERS, Background, Style, styled
-from tests.kit.ports import HOST
-from tests.kit.proxy import Proxy
 from tests.kit.servers import Server, available_kinds
 from tests.kit.waiting import eventually
 
@@ -104,13 +102,6 @@ def make_app(no_thread_is_left: None, style: Style, background: Background | Non
 def app(server: Server, make_app: MakeApp) -> App:
     """An app on the shared server, not started; afterwards its keys are looked at."""
     return make_app(server.url)
-
-
-@pytest.fixture
-def proxy(own_server: Server) -> Iterator[Proxy]:
-    """A network, to be broken, in front of ``own_server``."""
-    with Proxy(HOST, own_server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ class Halfway(Scripted):
 def test_many_events_of_which_some_were_published_are_not_published_twice(
     awaited: bool, answer: bytes
 ) -> None:
-    server = Halfway(*[b":1\r\n", answer] * 20)
+    server = Halfway(*[b"*2\r\n:1\r\n$0\r\n\r\n", answer] * 20)
 
     async def main(app: App) -> None:
         with pytest.raises(OutcomeUnknown):
@@ -146,7 +146,7 @@ def test_many_events_of_which_some_were_published_are_not_published_twice(
                 app.publish_many("a", [1, 2])
     finally:
         server.close()
-    assert server.seen == [b"PUBLISH", b"PUBLISH"]
+    assert server.seen == [b"EVALSHA", b"EVALSHA"]
 
 
 def test_an_awaited_request_is_not_sent_twice_when_the_inbox_becomes_read_only(own_server: Server) -> None:

@@ -74,8 +74,7 @@ class DrippingTLS(Scripted):
     """Begins a record of the TLS handshake that never ends; ``rediss://``."""
 
     def __init__(self) -> None:
-        super().__init__(b"")
-        self.url = self.url.replace("redis://", "rediss://")
+        super().__init__(scheme="rediss")
 
     def _serve(self, client: socket.socket) -> None:
         with client:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from redis_toolkit import App, PermissionDenied, keys
+from redis_toolkit import App, PermissionDenied, RemoteError, keys
+from redis_toolkit.patterns import TaskQueue
 from tests.e2e.conftest import MakeApp
+from tests.e2e.queues import Queue
+from tests.e2e.styles import Background, Style
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
 RULES = dict(re.findall(r'title="acl: (\w+)"\n(.*)\n', PAGE))
+CALLER = "on ~* &* +@all"
 pytestmark = [pytest.mark.usefixtures("every_style"), pytest.mark.fault(35, "events", "requests")]
 
 
@@ -27,6 +31,16 @@ def user(server: Server) -> Callable[..., str]:
     def make(name: str, *rules: str) -> str:
         server.execute("ACL", "SETUSER", name, "reset", "on", ">pw", *" ".join(rules).split())
         return server.url.replace("redis://", f"redis://{name}:pw@")
+
+    return make
+
+
+@pytest.fixture
+def bobs(user: Callable[..., str], make_app: MakeApp, quickly: dict[str, Any]) -> MakeApp:
+    """Return a function that makes an app of the user bob, who may do everything at first."""
+
+    def make(**options: Any) -> App:
+        return make_app(user("bob", CALLER), **{**quickly, **options})
 
     return make
 
@@ -58,7 +72,6 @@ def test_the_rules_of_the_documentation_are_enough(user: Callable[..., str], mak
     assert hearer.health_check()
 
 
-CALLER = "on ~* &* +@all"
 REQUEST = ["eval", "time", "zcount", "rpush", "pexpire", "pttl"]
 
 
@@ -135,13 +148,9 @@ def test_a_start_without_a_right_says_which(
 
 
 def test_a_channel_that_is_taken_away_leaves_the_others(
-    user: Callable[..., str],
-    make_app: MakeApp,
-    server: Server,
-    quickly: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
+    bobs: MakeApp, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(user("bob", CALLER), **quickly)
+    app = bobs()
     got, other, gaps = serving(app), list[Any](), list[Any]()
     app.on("other", requests=False)(other.append)
     app.on_gap(gaps.append)
@@ -163,13 +172,9 @@ def test_a_channel_that_is_taken_away_leaves_the_others(
 
 
 def test_a_heartbeat_that_is_refused_says_so_once(
-    user: Callable[..., str],
-    make_app: MakeApp,
-    server: Server,
-    quickly: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
+    bobs: MakeApp, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(user("bob", CALLER), **{**quickly, "lease": 0.4})
+    app = bobs(lease=0.4)
     serving(app)
     app.start()
     server.execute("ACL", "SETUSER", "bob", "-zadd")
@@ -194,7 +199,7 @@ REVOKED = [
 
 @pytest.mark.parametrize(("rules", "named", "others"), REVOKED, ids=[rules for rules, _, _ in REVOKED])
 def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
-    user: Callable[..., str],
+    bobs: MakeApp,
     make_app: MakeApp,
     server: Server,
     quickly: dict[str, Any],
@@ -206,7 +211,7 @@ def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
 ) -> None:
     for place in ("claiming.RETRY", "threads.REFUSED_SECONDS", "loop.REFUSED_SECONDS"):
         monkeypatch.setattr(f"redis_toolkit.worker.{place}", 0.1)
-    app, caller = make_app(user("bob", CALLER), **quickly), make_app(server.url, **quickly)
+    app, caller = bobs(), make_app(server.url, **quickly)
     app.on("echo", events=False)(lambda data: data)
     app.on("other", events=False)(lambda data: data)
     heard: list[Any] = []
@@ -243,3 +248,46 @@ def test_a_right_that_is_taken_from_a_serving_worker_and_given_back(
 
 def refusals(client: Any) -> int:
     return int(client.info("commandstats")["cmdstat_blpop"]["rejected_calls"])
+
+
+@pytest.fixture(params=["called", "awaited"])
+def submitter(
+    request: pytest.FixtureRequest, user: Callable[..., str], no_thread_is_left: None
+) -> Iterator[Queue]:
+    background = Background()
+    app = App(user("submitter", RULES["submitters"]))
+    yield Queue(app, Style(calls=request.param), background, "jobs")
+    background.run(app.astop())
+    background.close()
+
+
+@pytest.mark.usefixtures("threads_and_calls")
+@pytest.mark.fault(35, "tasks")
+def test_the_rules_for_submitters_are_enough(submitter: Queue, app: App) -> None:
+    TaskQueue("jobs", app=app).task(name="halve", retries=1, backoff=0.01)(lambda a: 10 / a)
+    queue = submitter
+    options: list[dict[str, Any]] = [{"delay": 60}, {"expires": 60}, {}, {"id": "7", "unique_key": "only"}]
+    cancelled, *handles = [queue.submit("halve", 2, **one) for one in options]
+    assert queue.do(cancelled, "cancel")
+    queue.pause()
+    queue.resume()
+    with app:
+        assert queue.results(handles) == [5] * 3
+        assert queue.result(queue.real.handle("7")) == 5
+        assert (queue.do(handles[0], "status"), queue.do(handles[0], "progress")) == ("done", None)
+        with pytest.raises(RemoteError):
+            queue.result(queue.submit("halve", 0))
+        queue.join(30)
+    assert queue.retry_dead([queue.dead()[0].id]) == 1
+    queue.submit("halve", 2, unique_key="another")
+    queue.submit("halve", 2, delay=60)
+    assert queue.purge() == 3
+    assert queue.stats().pending == 0
+
+
+@pytest.mark.fault(35, "tasks")
+def test_a_submit_without_a_right_is_refused(user: Callable[..., str], make_app: MakeApp) -> None:
+    queue = TaskQueue("jobs", app=make_app(user("ann", CALLER, "-xadd")))
+    for options in ({}, {"id": "7"}):
+        with pytest.raises(PermissionDenied, match=r"(?i)xadd"):
+            queue.app._driver.run(queue._submitting.flow([queue.call("add", 1, **options)]))  # type: ignore[arg-type]

@@ -185,9 +185,6 @@ class TestRefused:
         url = f"rediss://{HOST}:{own_server.port}/0?ssl_ca_certs={certificates.ca}"
         says(every(url, connect_timeout=1.0), "redis://")
 
-    def test_none_to_a_port_with(self, front: TLSFront, every: MakeApp) -> None:
-        says(every(f"redis://{HOST}:{front.port}/0", connect_timeout=1.0), "TLS|lost")
-
     def test_files_that_are_not_there(self) -> None:
         with pytest.raises(ConfigurationError, match="ssl_ca_certs=/nowhere"):
             App(f"rediss://{HOST}:1/0?ssl_ca_certs=/nowhere")

@@ -20,7 +20,6 @@ from tests.e2e.conftest import (  # noqa: F401 - fixtures
     every_style,
     make_app,
     no_thread_is_left,
-    proxy,
     quickly,
     style,
 )
@@ -55,7 +54,7 @@ def clients(server: Server) -> int:
 @pytest.fixture
 def traffic(
     own_server: Server,
-    proxy: Proxy,  # noqa: F811
+    proxy: Proxy,
     make_app: MakeApp,  # noqa: F811
     quickly: dict[str, Any],  # noqa: F811
     caplog: pytest.LogCaptureFixture,

@@ -11,16 +11,13 @@ import pytest
 
 from redis_toolkit import App, KeyConflict, RequestTimeout, keys
 from tests.core.awaiting import awaiting, hub_of
+from tests.core.callers import echo
 from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 TIMEOUT = 20.0
 """Long enough that an error that comes with the deadline is told from one that comes at once."""
-
-
-def echo(data: Any) -> Any:
-    return data
 
 
 async def echo_later(data: Any) -> Any:

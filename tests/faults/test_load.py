@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import RequestTimeout
-from redis_toolkit._core.recovery import Failed, Fate, reconnecting
+from redis_toolkit._core.recovery import Failed, Fate, pause_of_the_cut, reconnecting
 from redis_toolkit.errors import ServerUnreachable
 from tests.e2e.conftest import MakeApp, released
 from tests.faults.test_connections import seeded
@@ -129,6 +129,16 @@ def test_the_pauses_of_a_thousand_clients_are_spread(away: float) -> None:
     assert max(Counter(int(moment * 10) for moment in back).values()) < 100  # in any tenth of a second
 
 
+@pytest.mark.fault(39, "events")
+def test_a_thousand_that_are_cut_come_back_within_a_second() -> None:
+    random.seed(seeded().randrange(2**32))
+    back = sorted(pause_of_the_cut(CAP) for _ in range(1000))
+    assert back[-1] <= 1.0
+    assert back[-1] - back[0] > 0.9
+    assert max(Counter(int(moment * 10) for moment in back).values()) < 200
+    assert max(pause_of_the_cut(0.1) for _ in range(1000)) <= 0.1  # who wants less has it
+
+
 CLIENTS = """
 import logging, sys
 from redis_toolkit import RedisOptions, RedisToolkit
@@ -174,3 +184,35 @@ def test_a_thousand_clients_come_back_to_a_server(
     assert back[-1][0] < cap + 10
     half = next(moment for moment, there in back if there >= processes * each / 2)
     assert half > 0.1 * cap, back[:20]
+
+
+@pytest.mark.fault(39, "events")
+def test_a_thousand_clients_that_are_cut_do_not_come_back_at_once(
+    own_server: Server, tmp_path: Path, tier: Tier
+) -> None:
+    """The server is there all the time; what it counts is looked at, as subscribers come and are gone."""
+    processes, each = tier((2, 50), (4, 250))
+    arguments = (own_server.url, str(each), str(CAP))
+    with ExitStack() as stack:
+        programs = [
+            stack.enter_context(Process(directory=tmp_path, source=CLIENTS, args=arguments, name="clients"))
+            for _ in range(processes)
+        ]
+        for program in programs:
+            program.wait_for_line("subscribed", 120)
+        asking: Any = own_server.client()
+        back: list[tuple[float, int]] = []
+
+        def connections_made() -> int:
+            return int(asking.info("stats")["total_connections_received"])
+
+        before, started = connections_made(), time.monotonic()
+        assert asking.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == processes * each
+
+        def all_are_back() -> bool:
+            back.append((time.monotonic() - started, connections_made() - before))
+            return back[-1][1] >= processes * each
+
+        eventually(all_are_back, 60, what="a thousand connections")
+    half = next(moment for moment, there in back if there >= processes * each / 2)
+    assert half > 0.2, back[:20]

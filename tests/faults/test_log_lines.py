@@ -23,9 +23,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("redis_toolkit")]
 
 
+def traceback_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the lines of the tracebacks that follow some, as a formatter shows them."""
+    plain = logging.Formatter("")
+    return [line for record in caplog.records for line in plain.format(record).split("\n")]
+
+
 def all_are_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog), "nothing was logged"
     assert [line for line in lines(caplog) if not line.isprintable()] == []
+    assert [line for line in traceback_lines(caplog) if not line.isprintable()] == []
+    assert [line for line in traceback_lines(caplog) if line.startswith("CRITICAL")] == []
 
 
 @pytest.mark.fault(41, "events", "requests")
@@ -43,7 +51,9 @@ def test_names_and_errors_of_handlers(
     def fail(data: Any) -> Any:
         if data == "return":
             return object()
-        raise forged_type(FORGED)
+        error = forged_type(FORGED)
+        error.add_note(FORGED)
+        raise error
 
     fail.__name__ = fail.__qualname__ = FORGED
     app.on(CHANNEL)(fail)
@@ -58,6 +68,7 @@ def test_names_and_errors_of_handlers(
         own_server.execute("CLIENT", "KILL", "TYPE", "pubsub")
         eventually(lambda: gaps)
     all_are_lines(caplog)
+    assert traceback_lines(caplog).count("Traceback (most recent call last):") >= 2
 
 
 @pytest.mark.fault(41, "requests")

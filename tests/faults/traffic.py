@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ ENDS = (OutcomeUnknown, RequestTimeout, ServerUnreachable)
 WAYS = ("called threads", "called coroutines", "awaited threads", "awaited coroutines")
 PAUSE = 0.005
 """Seconds between two events."""
+DISTURB = 0.1
+"""Seconds between two disturbances."""
 SLACK = 1.0
 """Seconds that a message may have been under way before the last sign of life."""
 
@@ -115,9 +117,7 @@ class Traffic:
         before, heard = Counter(self.answers), {name: len(got) for name, got in self.heard.items()}
 
         def again() -> bool:
-            for running in self._running:
-                if running.done():
-                    running.result()
+            self._fails_within(0)
             return all(self.answers[way] >= before[way] + answers for way in WAYS) and all(
                 len(got) >= heard[name] + answers for name, got in self.heard.items()
             )
@@ -130,12 +130,17 @@ class Traffic:
         eventually(lambda: self.serving.health_check() and self.calling.health_check(), what="health")
 
     def lasts(self, seconds: float, disturb: Callable[[], object] | None = None) -> None:
-        """Go on for a while, disturbed every 100 ms."""
+        """Go on for a while, disturbed again and again; a call without an outcome is an error at once."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while (left := until - time.monotonic()) > 0:
             if disturb is not None:
                 disturb()
-            time.sleep(0.1)
+            self._fails_within(min(left, DISTURB))
+
+    def _fails_within(self, seconds: float) -> None:
+        """Wait for the first caller that ends, which none does by itself, and raise what ended it."""
+        for ended in wait(self._running, seconds, FIRST_COMPLETED).done:
+            ended.result()
 
     # -- calls ------------------------------------------------------------------------------------
 

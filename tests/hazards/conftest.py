@@ -13,32 +13,10 @@ from textwrap import dedent
 
 import pytest
 
-from redis_toolkit import App
 from tests.kit.processes import Process
 from tests.kit.servers import Server
 
 Start = Callable[..., Process]
-
-
-@pytest.fixture(scope="session")
-def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(directory=tmp_path_factory.mktemp("bus")) as server:
-        yield server
-
-
-@pytest.fixture
-def bus(one_server: Server) -> Server:
-    """An empty server of the default kind."""
-    one_server.execute("FLUSHALL")
-    return one_server
-
-
-@pytest.fixture
-def caller(bus: Server) -> Iterator[App]:
-    """An app that only talks."""
-    app = App(bus.url)
-    yield app
-    app.stop()
 
 
 @pytest.fixture

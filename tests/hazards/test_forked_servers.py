@@ -96,10 +96,10 @@ loop.close()
 
 
 @pytest.fixture(autouse=True)
-def doubling(caller: App) -> None:
+def doubling(client: App) -> None:
     """Somebody who answers, on the server of the program."""
-    caller.on("double")(lambda number: 2 * number)
-    caller.start()
+    client.on("double")(lambda number: 2 * number)
+    client.start()
 
 
 @pytest.mark.parametrize("before", BEFORE)
@@ -122,7 +122,7 @@ print("ended", flush=True)
     assert program.stderr == ""
 
 
-def test_each_forked_worker_serves(start: Start, bus: Server, caller: App) -> None:
+def test_each_forked_worker_serves(start: Start, bus: Server, client: App) -> None:
     """As with handlers that a web server's worker starts: in the child, after the parent has served too."""
     program = start(
         PRELOADED
@@ -164,7 +164,7 @@ print("ended", flush=True)
         program.wait_for_line(f"serving {worker}")
     assert len(bus.execute("ZRANGE", keys.servers("pid"), 0, -1)) == 2
     for channel in ("pid", "apid"):
-        answered = set(caller.request_many(channel, [None] * 200, timeout=60))
+        answered = set(client.request_many(channel, [None] * 200, timeout=60))
         assert answered <= workers
     program.terminate()
     assert program.wait(60) == 0, program.output

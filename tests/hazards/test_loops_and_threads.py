@@ -15,6 +15,7 @@ import pytest
 from redis_toolkit import App
 from tests.core.awaiting import connections, named
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 from tests.kit.waiting import eventually
 
 DEADLINE = 60.0
@@ -43,25 +44,6 @@ async def doubles(app: App, first: int, count: int) -> None:
     numbers = range(first, first + count)
     results = await asyncio.gather(*[app.arequest("double", n, timeout=DEADLINE) for n in numbers])
     assert results == [2 * number for number in numbers]
-
-
-def in_threads(*calls: Any) -> None:
-    """Run each in a thread of its own; raises what one of them raises."""
-    failures: list[BaseException] = []
-
-    def run(call: Any) -> None:
-        try:
-            call()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-    if failures:
-        raise failures[0]
 
 
 def test_what_a_loop_has_open_is_closed_when_the_loop_ends(bus: Server, answers: None) -> None:

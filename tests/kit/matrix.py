@@ -58,7 +58,7 @@ ROWS: dict[int, Row] = {
     24: Row("LOADING, MASTERDOWN, READONLY", _ER),
     25: Row("maxmemory without eviction", _ER),
     26: Row("another eviction policy"),
-    27: Row("disk full"),
+    27: Row("disk full", _ER),
     28: Row("a worker's clock is an hour wrong", _R),
     29: Row("garbage in any channel, list or field", _ER),
     30: Row("decode bombs", _ER),

@@ -2,8 +2,9 @@
 
 Rules: a program runs in the interpreter that runs the tests, finds this kit (``from
 tests.kit.processes import History``), writes its output to files, and never outlives the test, nor
-does anything that it started. `kill`, `terminate`, `interrupt`, `pause` and `resume` go to the program
-itself and not to its children, as a signal from an operator would; `close` ends them all.
+does anything that it started. What a test is to see while it runs, it has to flush. `kill`,
+`terminate`, `interrupt`, `pause` and `resume` go to the program itself and not to its children, as a
+signal from an operator would; `close` ends them all.
 """
 
 from __future__ import annotations
@@ -215,7 +216,9 @@ class Process:
 
     def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         name, _, value = self._mark.partition("=")
-        wanted: dict[str, str | None] = {**os.environ, "PYTHONUNBUFFERED": "1", **changes, name: value}
+        # Not PYTHONUNBUFFERED, which writes a line in pieces: those of two processes would mix.
+        inherited = {**os.environ, "PYTHONUNBUFFERED": None}
+        wanted: dict[str, str | None] = {**inherited, **changes, name: value}
         search = [str(REPOSITORY), wanted.get("PYTHONPATH")]
         wanted["PYTHONPATH"] = os.pathsep.join(entry for entry in search if entry)
         return {key: setting for key, setting in wanted.items() if setting is not None}

@@ -1,7 +1,7 @@
 """``redis-cli`` for the tests of the documentation: what a reader types, and what the reader gets.
 
 The real program when there is one; else a client of a few lines that prints what ``redis-cli --raw``
-prints. A test runs both and compares.
+prints. A test holds both against one table.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tests.kit import proc
 from tests.kit.processes import History, Process
 from tests.kit.waiting import eventually
 
-SLEEPER = "import threading; print('up'); threading.Event().wait()"
+SLEEPER = "import threading; print('up', flush=True); threading.Event().wait()"
 
 # Children that are hard to find once the parent is dead: one in a session of its own, which does not
 # say whose it is either when it is "unmarked"; one in the session, with an environment of its own.
@@ -21,7 +21,7 @@ FAMILY = """
     child = [sys.executable, "-uc", "import threading; print('child up'); threading.Event().wait()"]
     subprocess.Popen(child, start_new_session=True, env={} if "unmarked" in sys.argv else None)
     subprocess.Popen(child, env={})
-    print("parent up")
+    print("parent up", flush=True)
     threading.Event().wait()
 """
 
@@ -145,6 +145,24 @@ def test_a_child_in_its_own_session_is_found_after_an_unseen_death(tmp_path: Pat
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert [proc.alive(pid) for pid in children] == [False, False]
+
+
+def test_lines_of_several_processes_stay_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as in many containers
+    source = """
+        import os
+        children = [os.fork() for _ in range(2)]
+        for number in range(500):
+            print("line", number, "of", os.getpid(), flush=True)
+        if all(children):
+            for child in children:
+                os.waitpid(child, 0)
+    """
+    with Process(source=source, directory=tmp_path) as process:
+        assert process.wait() == 0
+    lines = [line.split() for line in process.stdout.splitlines()]
+    assert {len(words) for words in lines} == {4}
+    assert sorted(int(number) for _, number, _, _ in lines) == [number // 4 for number in range(2000)]
 
 
 def test_waiting_for_a_line_that_never_comes_ends_with_the_process(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from tests.kit.proxy import Cut, Proxy
 from tests.kit.servers import Server
+from tests.kit.threads import in_threads
 from tests.kit.waiting import eventually
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -101,20 +102,12 @@ def test_without_faults_everything_passes(server: Server, proxy: Proxy) -> None:
 
 
 def test_many_clients_at_once(proxy: Proxy) -> None:
-    failures: list[str] = []
-
     def work(number: int) -> None:
         with closing(redis.Redis.from_url(proxy.url)) as client:
             for step in range(50):
-                if client.echo(f"{number}:{step}") != f"{number}:{step}".encode():
-                    failures.append(f"{number}:{step}")
+                assert client.echo(f"{number}:{step}") == f"{number}:{step}".encode()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    in_threads(*(partial(work, number) for number in range(20)))
     assert proxy.accepted == 20
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis_toolkit import keys
 from redis_toolkit._core.flow import REFUSED
-from redis_toolkit._core.flows import leases, tasks
-from redis_toolkit._core.flows.tasks import Cancelled, Stats, Submission
+from redis_toolkit._core.flows import leases, task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Cancelled, Found, Place
+from redis_toolkit._core.flows.tasks import Stats, Submission
 from redis_toolkit._core.flows.work import DeadLetter, Ended, Settlement
 from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.wire import Wire
 from tests.kit.servers import Server
-from tests.lua.driving import ask, drive, entries, exchange, fields, scores
+from tests.lua.driving import ask, drive, entries, exchange, fields, pending, scores
 from tests.lua.queues import BODIES, DELAYED, GROUP, LOW, PRIORITIES, SOURCE, claim, claimed, record, submit
 from tests.lua.run import all_keys, expires_within, server_ms
 
@@ -19,7 +22,7 @@ REPLY = keys.task_reply("q", "w1")
 
 
 def wait(server: Server, wait_id: str = "w1", *, timeout_ms: int = 5000) -> int:
-    flow = tasks.wait("q", "7", wait_id, WIRE, timeout_ms=timeout_ms)
+    flow = task_ends.wait(SOURCE, "7", wait_id, WIRE, timeout_ms=timeout_ms)
     return int(exchange(server, flow)[1])
 
 
@@ -51,16 +54,16 @@ class TestWaiting:
 
     def test_then_its_record_is_read(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "done", "reply", '{"id":"7","data":5}')
-        flow = tasks.wait("q", "7", "w1", WIRE, timeout_ms=5000)
+        flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000)
         assert exchange(server, flow)[1] == 0
         assert drive(server, flow, flow.send(REFUSED)).data == 5
 
     def test_progress_is_no_end(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "running", "progress", "5")
         assert wait(server) == 1
-        found = drive(server, tasks.look("q", "7"))
-        assert (found.state, found.ended, found.fields["progress"]) == ("running", False, b"5")
-        assert drive(server, tasks.look("q", "unknown")).state is None
+        found = drive(server, task_ends.find(SOURCE, "7"))
+        assert (found.state, found.where, found.fields["progress"]) == ("running", "nowhere", b"5")
+        assert drive(server, task_ends.find(SOURCE, "unknown")) == Found("nowhere")
 
 
 class TestProgress:
@@ -80,8 +83,8 @@ class TestProgress:
 
 
 class TestCancelling:
-    def cancel(self, server: Server, id: str = "7") -> Cancelled:
-        return drive(server, tasks.cancel("q", id, b"reply", 60_000))
+    def cancel(self, server: Server, id: str = "7", place: Place | None = None) -> Cancelled:
+        return drive(server, task_ends.cancel(SOURCE, id, b"reply", 60_000, place))
 
     def later(self, server: Server) -> None:
         task = Submission("7", b"{a b}", "low", delay_ms=60_000)
@@ -95,7 +98,8 @@ class TestCancelling:
         assert abs(int(found.pop("finished")) - server_ms(server)) < 60_000
         assert found == {"state": "cancelled", "reply": "reply"}
         assert expires_within(server, record("7"), 60_000)
-        assert all_keys(server) == {record("7")}
+        assert all_keys(server) == {record("7"), SOURCE.counters}
+        assert fields(server, SOURCE.counters) == {"cancelled": "1"}
         assert self.cancel(server) == Cancelled("ended", ended="cancelled")
 
     def test_of_any_other_its_id_is_left_and_said(self, server: Server) -> None:
@@ -106,7 +110,7 @@ class TestCancelling:
             assert self.cancel(server) == Cancelled("asked")
             assert heard.get_message(timeout=30)["data"] == "cancel 7"
         expiry = scores(server, SOURCE.cancelled)["7"]
-        assert 0 <= server_ms(server) + tasks.CANCELLED_MS - expiry < 60_000
+        assert 0 <= server_ms(server) + task_ends.CANCELLED_MS - expiry < 60_000
         assert len(entries(server, LOW)) == 1
         assert drive(server, tasks.cancelled_of("q", ["6", "7", "8"])) == ["7"]
         assert drive(server, tasks.cancelled_of("q", [])) == []
@@ -115,6 +119,55 @@ class TestCancelling:
         server.execute("HSET", record("7"), "state", "done")
         assert self.cancel(server) == Cancelled("ended", ended="done")
         assert all_keys(server) == {record("7")}
+
+    def test_one_whose_entry_is_known_ends_at_once_too(self, server: Server) -> None:
+        submit(server, "6", "7")
+        place = (1, entries(server, LOW)[1][0])
+        wait(server)
+        assert self.cancel(server, "7", place) == Cancelled("cancelled", [REPLY], b'{"id":"7"}')
+        assert fields(server, record("7"))["state"] == "cancelled"
+        assert [item.body for item in claim(server)] == [b'{"id":"6"}']
+        assert not server.execute("EXISTS", SOURCE.cancelled, SOURCE.waiters)
+
+    def test_unless_it_is_claimed(self, server: Server) -> None:
+        claimed(server, "7")
+        place = (1, entries(server, LOW)[0][0])
+        assert self.cancel(server, "7", place) == Cancelled("asked")
+        assert len(entries(server, LOW)) == 1
+        assert self.cancel(server, "7", (1, "1-0")) == Cancelled("asked")
+
+
+class TestFinding:
+    def find(self, server: Server, id: str, place: Place | None = None) -> str:
+        return drive(server, task_ends.find(SOURCE, id, place)).where
+
+    def test_before_the_first_worker(self, server: Server) -> None:
+        submit(server, "7")
+        assert self.find(server, "7") == "ready"
+        assert self.find(server, "7", (1, entries(server, LOW)[0][0])) == "ready"
+        assert self.find(server, "8") == "nowhere"
+
+    def test_where_it_is(self, server: Server) -> None:
+        claimed(server, "r")
+        submit(server, "w")
+        drive(server, tasks.submit("q", Submission("l", b"x", "low", delay_ms=60_000), PRIORITIES))
+        server.execute("HSET", record("e"), "state", "done")
+        assert [self.find(server, name) for name in "rwle"] == ["running", "ready", "later", "ended"]
+        running, ready = (entry for entry, _ in entries(server, LOW))
+        assert self.find(server, "r", (1, running)) == "running"
+        assert self.find(server, "w", (1, ready)) == "ready"
+        assert self.find(server, "w", (0, "1-0")) == "ready"  # its entry is another one by now
+
+    def test_deep_in_a_long_queue_it_is_not_seen(self, server: Server, monkeypatch: Any) -> None:
+        monkeypatch.setattr(task_ends, "SEARCHED", 32)
+        submit(server, *(f"n{number}" for number in range(50)))
+        assert (self.find(server, "n5"), self.find(server, "n49"), self.find(server, "none")) == (
+            "ready", "unseen", "unseen",
+        )  # fmt: skip
+        monkeypatch.setattr(task_ends, "SEARCHED", 64)
+        assert (self.find(server, "n49"), self.find(server, "none")) == ("ready", "nowhere")
+        monkeypatch.setattr(task_ends, "SEARCHED_BYTES", 100)
+        assert self.find(server, "n49") == "unseen"
 
 
 def test_purging_leaves_what_runs(server: Server) -> None:
@@ -133,6 +186,17 @@ def test_purging_leaves_what_runs(server: Server) -> None:
     assert drive(server, tasks.unlock("q", [("u", "l")])) == 1
     assert drive(server, tasks.unlock("q", [])) == 0
     assert drive(server, tasks.purge(SOURCE, '"unique"')) == (0, [])
+
+
+def test_what_a_worker_has_given_back_is_nobodys(server: Server) -> None:
+    items = claimed(server, "1", "2", "3", "running")
+    drive(server, leases.release(SOURCE, "me", items[:3], 10_000))
+    place = (1, items[0].entry.decode())
+    assert drive(server, task_ends.find(SOURCE, "1", place)).where == "ready"
+    assert drive(server, task_ends.cancel(SOURCE, "1", b"reply", 60_000, place)).state == "cancelled"
+    assert drive(server, tasks.purge(SOURCE, '"id":"2"')) == (2, [b'{"id":"2"}'])
+    assert list(pending(server, LOW, GROUP)) == [items[3].entry.decode()]
+    assert [found["b"] for _, found in entries(server, LOW)] == ['{"id":"running"}']
 
 
 def test_purging_before_the_first_worker(server: Server) -> None:

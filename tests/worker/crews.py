@@ -11,8 +11,9 @@ from typing import Any
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import Call, Command, Flow
-from redis_toolkit._core.flows import leases, tasks
-from redis_toolkit._core.flows.tasks import Record, Stats
+from redis_toolkit._core.flows import leases, task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Found
+from redis_toolkit._core.flows.tasks import Stats
 from redis_toolkit._core.flows.work import Letter
 from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.binding import Binding
@@ -37,7 +38,7 @@ SOURCE = tasks.queue_source("jobs", PRIORITIES)
 Handler = Callable[..., Any]
 
 
-class Gate:
+class ThreadGate:
     """Handlers wait here until it is opened; it says when one has come."""
 
     def __init__(self) -> None:
@@ -123,8 +124,8 @@ class Queue:
         self.submit([-1 - number for number in range(TRAINED)])
         self.wait_done(TRAINED)
 
-    def record(self, task_id: object) -> Record:
-        return self._driver.run(tasks.look("jobs", str(task_id)))
+    def record(self, task_id: object) -> Found:
+        return self._driver.run(task_ends.find(SOURCE, str(task_id)))
 
     def ended(self, ids: Iterable[object], state: str = "done") -> list[object]:
         """Return those of the ids that have ended so."""
@@ -169,11 +170,11 @@ def _asking(*commands: Command) -> Flow[list[Any]]:
     return replies
 
 
-Make = Callable[..., Crewed]
+MakeCrew = Callable[..., Crewed]
 
 
 @contextmanager
-def crewing(server: Server) -> Iterator[Make]:
+def crewing(server: Server) -> Iterator[MakeCrew]:
     """Make crews whose claims block for longer than any test waits: what goes on does not wait for that."""
     made: list[Crewed] = []
 

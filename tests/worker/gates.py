@@ -1,37 +1,20 @@
-"""What the tests of the loop engine share: coroutines that wait until a test lets them go, apps that end."""
+"""What the tests of the loop engine share: coroutines that wait until a test lets them go."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis_toolkit import App, keys
 from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.fakes import no_threads_left, request_body
+from tests.worker.fakes import request_body
 
 Make = Callable[..., App]
 T = TypeVar("T")
-
-
-@contextmanager
-def making(bus: Server) -> Iterator[Make]:
-    """Make apps whose claims block for longer than any test waits."""
-    made: list[App] = []
-
-    def new(**options: Any) -> App:
-        app = App(options.pop("url", bus.url), **{"block": 300, "grace": 60, "reconnect_cap": 0.1, **options})
-        made.append(app)
-        return app
-
-    with no_threads_left("rt-"):
-        yield new
-        for app in made:
-            app.stop()
 
 
 class Gate:
@@ -85,7 +68,20 @@ def cut(bus: Server, link: Any) -> None:
     assert bus.execute("CLIENT", "KILL", "ADDR", f"{host}:{port}") in (b"OK", "OK", True)
 
 
+def echoing(make: Make, **options: Any) -> App:
+    """Return a started app whose coroutine "echo" answers at once."""
+    app = make(**options)
+
+    @app.on("echo")
+    async def echo(data: int) -> int:
+        return data
+
+    app.start()
+    return app
+
+
 def gated(make: Make, gate: Gate, **options: Any) -> App:
+    """Return a started app whose coroutine "slow" answers when the gate is open."""
     app = make(**options)
 
     @app.on("slow")

@@ -225,7 +225,7 @@ def test_consumers_of_dead_workers_go_and_orphans_are_put_back(
     bus.execute("XGROUP", "DELCONSUMER", LOW, GROUP, "dead")
     me, counters = consumer_of(), Counters()
     cleaning = Cleaning(me, counters)
-    assert left(cleaning) <= 60
+    assert left(cleaning) <= 120
     with caplog.at_level(logging.WARNING):
         first = cleaning.run(driver)
     assert first is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, KeyConflict
-from redis_toolkit._core.flows import durable, leases, tasks
+from redis_toolkit._core.flows import durable, leases, task_ends, tasks
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import resolve_codec
@@ -312,7 +312,7 @@ def test_a_cancelled_task_does_not_run_on(bus: Server, style: str, running: bool
 
 
 def cancel(server: Server, task: int) -> None:
-    assert drive(server, tasks.cancel("q", str(task), b"{}", 60_000)).state == "asked"
+    assert drive(server, task_ends.cancel(SOURCE, str(task), b"{}", 60_000)).state == "asked"
 
 
 def held(me: Served) -> list[bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,12 +27,6 @@ def report(gap):
 """
 
 
-@pytest.fixture
-def callers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(4) as pool:
-        yield pool
-
-
 @pytest.mark.fault(1, "requests")
 def test_a_killed_worker_is_replaced_and_the_other_keeps_answering(
     programs: Programs, bus: Server, client: App
@@ -56,7 +49,7 @@ def test_a_killed_worker_is_replaced_and_the_other_keeps_answering(
 
 @pytest.mark.fault(1, "requests")
 def test_no_answer_is_lost_but_those_of_the_killed_worker(
-    programs: Programs, client: App, callers: ThreadPoolExecutor
+    programs: Programs, client: App, pool: ThreadPoolExecutor
 ) -> None:
     source = """
     @app.on("add", events=False)
@@ -71,7 +64,7 @@ def test_no_answer_is_lost_but_those_of_the_killed_worker(
         payloads = [{"a": number, "b": 1} for number in range(2000)]
         return client.request_many("add", payloads, timeout=3, return_exceptions=True)
 
-    asked = callers.submit(ask)
+    asked = pool.submit(ask)
     eventually(lambda: client.request("pid", timeout=30) in (lost, other), what="an answer")
     kill(lost)
     results = asked.result(60)
@@ -84,10 +77,10 @@ def test_no_answer_is_lost_but_those_of_the_killed_worker(
 
 @pytest.mark.fault(1, "requests")
 def test_the_request_of_a_killed_worker_ends_with_its_timeout(
-    programs: Programs, client: App, callers: ThreadPoolExecutor
+    programs: Programs, client: App, pool: ThreadPoolExecutor
 ) -> None:
     programs.serving(GATED, RUN)
-    asked = callers.submit(client.request, "gated", timeout=2)
+    asked = pool.submit(client.request, "gated", timeout=2)
     [started] = programs.history.wait_for(bool, event="started")
     kill(started["pid"])
     error = asked.exception(30)
@@ -97,10 +90,10 @@ def test_the_request_of_a_killed_worker_ends_with_its_timeout(
 
 @pytest.mark.fault(1, "requests")
 def test_with_retries_the_request_of_a_killed_worker_runs_again(
-    programs: Programs, client: App, callers: ThreadPoolExecutor
+    programs: Programs, client: App, pool: ThreadPoolExecutor
 ) -> None:
     programs.serving(GATED, RUN)
-    asked = callers.submit(client.request, "gated", timeout=2, retries=1)
+    asked = pool.submit(client.request, "gated", timeout=2, retries=1)
     [started] = programs.history.wait_for(bool, event="started")
     kill(started["pid"])
     attempt, pid = asked.result(30)

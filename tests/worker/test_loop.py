@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,28 +13,9 @@ from redis_toolkit import App, ConfigurationError, RemoteError, keys
 from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, gated, holds
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- how many at once --------------------------------------------------------------------------------
@@ -44,14 +24,7 @@ def gate() -> Iterator[Gate]:
 def test_a_hundred_slow_coroutines_run_at_once_and_not_one_more(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
-    app = make()
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        return number
-
-    app.start()
+    gated(make, gate)
     asked = pool.submit(client.request_many, "slow", range(150), timeout=120, window=150)
     holds(gate, 100)
     eventually(lambda: bus.execute("LLEN", keys.requests("slow")) == 50, what="those that wait")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,7 @@ from redis_toolkit import App
 from tests.kit.processes import Process
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Make, making
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
+from tests.worker.gates import Make
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -69,7 +62,7 @@ async def wait(data):
 async def main():
     async with app:
         print("ready", flush=True)
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()  # until the test ends it
 
 asyncio.run(main())
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,41 +14,16 @@ from tests.core.awaiting import becomes, wait_readable
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, making, on_loop
+from tests.worker.gates import Gate, Make, answered, ask, cut, echoing, engine_of, on_loop
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(30) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- a loop that stood still ---------------------------------------------------------------------------
 
 
 def test_what_was_claimed_while_the_loop_stood_still_is_not_lost(make: Make, bus: Server) -> None:
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make)
     engine = engine_of(app)
     claims = engine._claim_link._link
 
@@ -70,13 +44,7 @@ def test_a_connection_that_says_nothing_is_found_dead(
     make: Make, client: App, bus: Server, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redis_toolkit.worker.loop_links.TICK", 0.01)
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make)
     kept = getattr(engine_of(app), which)
     link = kept._link
 
@@ -85,8 +53,11 @@ def test_a_connection_that_says_nothing_is_found_dead(
             link._receivers.append(lambda _reply: None)
         link._owing_since -= 1000
 
-    on_loop(app, go_silent)
-    eventually(lambda: kept._link not in (link, None), what="a new connection")
+    def is_new() -> bool:
+        on_loop(app, go_silent)  # again and again, as an answer to the start may still be on its way
+        return kept._link not in (link, None)
+
+    eventually(is_new, what="a new connection")
     assert client.request("echo", 1, timeout=60) == 1
 
 
@@ -209,13 +180,7 @@ def test_a_handler_that_cancels_every_task_of_its_loop_ends_no_claims(
 
 
 def test_a_request_whose_task_is_cancelled_before_it_began_is_answered(make: Make, bus: Server) -> None:
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make)
     engine, reply_to = engine_of(app), keys.reply("echo", "x")
 
     def begin_and_cancel() -> None:

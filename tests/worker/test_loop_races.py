@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,28 +14,9 @@ from tests.core.awaiting import becomes, wait_readable
 from tests.kit.ports import HOST
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, answered, ask, cut, engine_of, gated, holds, making, on_loop
+from tests.worker.gates import Gate, Make, answered, ask, cut, echoing, engine_of, gated, holds, on_loop
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(30) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- stops and lost connections ---------------------------------------------------------------------------
@@ -75,13 +55,7 @@ def test_what_waits_is_claimed_when_the_claims_are_cut_while_stopping(
 def test_a_claim_that_was_under_way_is_none_of_those_that_wait(
     make: Make, bus: Server, pool: ThreadPoolExecutor
 ) -> None:
-    app = make(coroutines=1)
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make, coroutines=1)
     engine = engine_of(app)
     eventually(lambda: engine._claim_link._link._receivers, what="the claim")
 

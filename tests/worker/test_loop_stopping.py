@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,29 +14,10 @@ from tests.core.awaiting import becomes, kill_connection, named
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import request_body
-from tests.worker.gates import Gate, Make, cut, holds, making
+from tests.worker.gates import Gate, Make, cut, echoing, engine_of, gated, holds, on_loop
 from tests.worker.programs import Programs, nothing_is_left, registered
 
 DEADLINE = 30.0
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- stopping ----------------------------------------------------------------------------------------
@@ -46,14 +26,7 @@ def gate() -> Iterator[Gate]:
 def test_stop_lets_what_runs_and_what_waits_be_answered(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
-    app = make(coroutines=2)
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        return number
-
-    app.start()
+    app = gated(make, gate, coroutines=2)
     asked = pool.submit(client.request_many, "slow", range(10), timeout=120)
     holds(gate, 2)
     eventually(lambda: bus.execute("LLEN", keys.requests("slow")) == 8, what="those that wait")
@@ -98,13 +71,7 @@ def test_an_app_is_started_and_stopped_many_times(make: Make, client: App) -> No
 
 
 def test_an_app_that_was_started_in_threads_is_stopped_from_a_loop(make: Make, client: App) -> None:
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make)
     assert client.request("echo", 1, timeout=60) == 1
     asyncio.run(app.astop())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rt-")]
@@ -149,13 +116,7 @@ def test_async_with_runs_handlers_on_the_running_loop(make: Make, bus: Server) -
 
 
 def test_after_a_lost_claim_it_claims_again(make: Make, client: App, bus: Server) -> None:
-    app = make(url=named(bus.url, "serving"))
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    echoing(make, url=named(bus.url, "serving"))
     for number in range(3):
         assert client.request("echo", number, timeout=60) == number
         kill_connection(bus, "blpop", "serving")
@@ -165,14 +126,8 @@ def test_after_a_lost_claim_it_claims_again(make: Make, client: App, bus: Server
 def test_the_loss_of_the_reply_connection_leaves_the_claims_alone(
     make: Make, client: App, bus: Server
 ) -> None:
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
-    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    app = echoing(make)
+    engine = engine_of(app)
     claims = engine._claim_link._link
     for number in range(5):
         cut(bus, engine._reply_link._link)
@@ -183,15 +138,8 @@ def test_the_loss_of_the_reply_connection_leaves_the_claims_alone(
 def test_a_reply_connection_lost_while_stopping_loses_no_reply(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
-    app = make()
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        return number
-
-    app.start()
-    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    app = gated(make, gate)
+    engine = engine_of(app)
     asked = [pool.submit(client.request, "slow", number, timeout=120) for number in range(5)]
     holds(gate, 5)
     stopping = pool.submit(app.stop)
@@ -213,7 +161,7 @@ def test_what_is_popped_after_the_deadline_is_not_begun_and_its_caller_told(
         ran.append(data)
 
     app.start()
-    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    engine = engine_of(app)
     body = b"0 " + request_body(1, id="x", reply_to=keys.reply("echo", "x"))
 
     def too_late() -> None:
@@ -230,15 +178,8 @@ def test_what_is_popped_after_the_deadline_is_not_begun_and_its_caller_told(
 def test_what_is_lost_while_all_places_are_taken_is_noticed(
     make: Make, client: App, bus: Server, pool: ThreadPoolExecutor, gate: Gate, lost: str
 ) -> None:
-    app = make(url=named(bus.url, "serving"), coroutines=1)
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        return number
-
-    app.start()
-    [engine] = app._service._node._engines  # type: ignore[union-attr]
+    app = gated(make, gate, url=named(bus.url, "serving"), coroutines=1)
+    engine = engine_of(app)
     asked = pool.submit(client.request, "slow", 1, timeout=120)
     holds(gate, 1)
     link = (engine._claim_link if lost == "claims" else engine._reply_link)._link
@@ -252,33 +193,29 @@ def test_what_is_lost_while_all_places_are_taken_is_noticed(
 
 
 def test_slow_handlers_in_all_places_are_no_lost_connection(
-    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.loop_links.MARGIN", 0.05)
-    app = make(coroutines=1, block=0.05)
-
-    @app.on("slow")
-    async def slow(number: int) -> int:
-        await gate.wait()
-        await asyncio.sleep(0.2 if number == 1 else 0)  # longer than a claim may take
-        return number
-
-    app.start()
+    app = gated(make, gate, coroutines=1)
     asked = pool.submit(client.request, "slow", 1, timeout=120)
     holds(gate, 1)
+    engine = engine_of(app)
+    links = [kept._link for kept in (engine._claim_link, engine._reply_link)]
+
+    def much_later() -> None:
+        for link in links:
+            assert not link._receivers
+            link._owing_since -= 1000
+        engine._links._watch()
+
+    on_loop(app, much_later)
     gate.opened.set()
     assert asked.result(DEADLINE) == 1
     assert client.request("slow", 2, timeout=60) == 2
+    assert [kept._link for kept in (engine._claim_link, engine._reply_link)] == links
 
 
 def test_a_reply_that_the_server_refuses_is_counted(make: Make, client: App, bus: Server) -> None:
-    app = make()
-
-    @app.on("echo")
-    async def echo(data: int) -> int:
-        return data
-
-    app.start()
+    app = echoing(make)
     bus.execute("SET", keys.reply("echo", "x"), "no list")
     bus.execute(
         "RPUSH", keys.requests("echo"), b"0 " + request_body(1, id="x", reply_to=keys.reply("echo", "x"))

@@ -118,7 +118,7 @@ def test_each_of_two_apps_in_one_script_has_its_own_workers(programs: Programs, 
         return [os.getpid(), sorted(handler.name for handler in other._router.handlers)]
 
     app.start(workers=1)
-    print("first", *app.worker_pids)
+    print("first", *app.worker_pids, flush=True)
     other.run(workers=1)
     app.stop()
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,12 +27,6 @@ LONG_GRACE = {"grace": 300}
 """Longer than any wait of a test: what ends earlier did not wait for it."""
 
 
-@pytest.fixture
-def callers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
 def signal_it(program: Process, name: str) -> None:
     if name == "SIGTERM":
         program.terminate()
@@ -44,11 +37,11 @@ def signal_it(program: Process, name: str) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "Ctrl-C"])
 @pytest.mark.fault(4, "events", "requests")
 def test_a_signal_lets_requests_in_flight_be_answered(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, name: str
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, name: str
 ) -> None:
     program = programs.serving(GATED, HEARD, RUN, END, settings=LONG_GRACE)
     pids = program.children()
-    asked = [callers.submit(client.request, "gated", timeout=60) for _ in range(4)]
+    asked = [pool.submit(client.request, "gated", timeout=60) for _ in range(4)]
     programs.history.wait_for(lambda entries: len(entries) == 4, event="started")
     signal_it(program, name)
     eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
@@ -63,10 +56,10 @@ def test_a_signal_lets_requests_in_flight_be_answered(
 
 @pytest.mark.fault(4, "requests")
 def test_requests_that_wait_in_the_list_are_answered_before_the_end(
-    programs: Programs, client: App, callers: ThreadPoolExecutor
+    programs: Programs, client: App, pool: ThreadPoolExecutor
 ) -> None:
     program = programs.serving(GATED, RUN, settings={"concurrency": 1, **LONG_GRACE})
-    asked = [callers.submit(client.request, "gated", timeout=60) for _ in range(6)]
+    asked = [pool.submit(client.request, "gated", timeout=60) for _ in range(6)]
     programs.history.wait_for(lambda entries: len(entries) == 2, event="started")
     eventually(lambda: programs.server.execute("LLEN", "rt:c:{gated}:requests") == 4, what="four that wait")
     program.terminate()
@@ -100,12 +93,12 @@ def test_live_events_that_were_received_are_handled_before_the_end(programs: Pro
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.fault(4, "requests")
 def test_a_handler_that_outlives_the_grace_does_not_keep_the_program(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, workers: int
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, workers: int
 ) -> None:
     program = programs.start(GATED, f"app.run(workers={workers})", settings={"grace": 0.3})
     eventually(lambda: registered(bus, "gated"), what="a registration")
     pids = [program.pid, *program.children()]
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     [started] = programs.history.wait_for(bool, event="started")
     program.terminate()
     assert program.wait() == 0  # the gate stays closed
@@ -128,11 +121,11 @@ def test_a_worker_that_does_not_stop_is_killed_after_the_grace(programs: Program
 @pytest.mark.parametrize("first_taken", [True, False])
 @pytest.mark.fault(5, "requests")
 def test_a_second_signal_does_not_wait_for_handlers(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor, first_taken: bool
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, first_taken: bool
 ) -> None:
     program = programs.serving(GATED, RUN, settings=LONG_GRACE)
     pids = program.children()
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     [started] = programs.history.wait_for(bool, event="started")
     program.terminate()
     if first_taken:
@@ -144,13 +137,61 @@ def test_a_second_signal_does_not_wait_for_handlers(
     nothing_is_left(bus, pids, "gated")
 
 
+ASYNC_GATED = """
+@app.on("gated", events=False)
+async def gated(message: Message):
+    history.write("started", attempt=message.attempt, id=message.id)
+    while not (here / "gate").exists():
+        await asyncio.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("handler", [GATED, "import asyncio\n" + ASYNC_GATED], ids=["def", "async def"])
+@pytest.mark.parametrize("second", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.fault(5, "requests")
+def test_a_second_signal_without_worker_processes_does_not_wait_either(
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor, handler: str, second: str
+) -> None:
+    program = programs.start(handler, "app.run(workers=0)\n", END, settings=LONG_GRACE)
+    eventually(lambda: registered(bus, "gated"), what="the registration")
+    asked = pool.submit(client.request, "gated", timeout=60)
+    [started] = programs.history.wait_for(bool, event="started")
+    program.terminate()
+    eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
+    assert programs.history.read("behind") == []
+    signal_it(program, second)
+    assert program.wait() == 0
+    assert len(programs.history.read("behind")) == 1
+    assert "a second signal" in program.output
+    assert "Traceback" not in program.output
+    assert not asked.done()
+    answer_instead(client, started["id"])
+    nothing_is_left(bus, [program.pid], "gated")
+
+
+@pytest.mark.fault(4, "requests")
+def test_one_signal_without_worker_processes_waits_for_handlers(
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor
+) -> None:
+    program = programs.start(GATED, "app.run(workers=0)\n", END, settings=LONG_GRACE)
+    eventually(lambda: registered(bus, "gated"), what="the registration")
+    asked = pool.submit(client.request, "gated", timeout=60)
+    programs.history.wait_for(bool, event="started")
+    program.terminate()
+    eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")
+    programs.open_gate()
+    assert asked.result(30) == [1, program.pid]
+    assert program.wait() == 0
+    assert len(programs.history.read("behind")) == 1
+
+
 @pytest.mark.fault(5, "requests")
 def test_a_signal_to_everyone_at_once_is_one_signal(
-    programs: Programs, client: App, callers: ThreadPoolExecutor
+    programs: Programs, client: App, pool: ThreadPoolExecutor
 ) -> None:
     """As a service manager stops a service: each process gets it, the workers then twice."""
     program = programs.serving(GATED, RUN, settings=LONG_GRACE)
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     programs.history.wait_for(bool, event="started")
     for pid in program.children():
         os.kill(pid, signal.SIGTERM)
@@ -178,11 +219,11 @@ def test_a_signal_while_workers_start_ends_them(programs: Programs, bus: Server)
 
 
 def test_workers_stop_by_themselves_when_the_supervisor_is_killed(
-    programs: Programs, bus: Server, client: App, callers: ThreadPoolExecutor
+    programs: Programs, bus: Server, client: App, pool: ThreadPoolExecutor
 ) -> None:
     program = programs.serving(GATED, HEARD, RUN, settings=LONG_GRACE)
     pids = program.children()
-    asked = callers.submit(client.request, "gated", timeout=60)
+    asked = pool.submit(client.request, "gated", timeout=60)
     programs.history.wait_for(bool, event="started")
     program.kill()
     eventually(lambda: registered(bus, "gated") == [], what="end of the registrations")

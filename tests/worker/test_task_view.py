@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, EncodeError, Message, current_task
-from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows import leases, task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Found
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed, Later
 from tests.kit.servers import Server
@@ -32,8 +33,8 @@ def claim(bus: Server, rig: Rig, body: bytes) -> Claimed:
     return item
 
 
-def record(bus: Server) -> tasks.Record:
-    return drive(bus, tasks.look("q", "7"))
+def record(bus: Server) -> Found:
+    return drive(bus, task_ends.find(tasks.queue_source("q", PRIORITIES), "7"))
 
 
 def test_it_is_seen_while_the_task_runs(bus: Server, app: App) -> None:

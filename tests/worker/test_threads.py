@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,53 +16,15 @@ from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.fakes import no_threads_left
+from tests.worker.crews import ThreadGate
+from tests.worker.gates import Make
 
 DEADLINE = 30.0
-Make = Callable[..., App]
 
 
 @pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    """Make apps whose claims block for longer than any test waits: what goes on does not wait for that."""
-    made: list[App] = []
-
-    def new(**options: Any) -> App:
-        app = App(options.pop("url", bus.url), **{"block": 300, "grace": 60, **options})
-        made.append(app)
-        return app
-
-    with no_threads_left("rt-"):
-        yield new
-        for app in made:
-            app.stop()
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-class Gate:
-    """A handler that waits until it is opened, and says when it is entered."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.entered = threading.Semaphore(0)
-
-    def wait(self) -> None:
-        self.entered.release()
-        assert self.event.wait(DEADLINE)
-
-    def wait_entered(self, times: int = 1) -> None:
-        for _ in range(times):
-            assert self.entered.acquire(timeout=DEADLINE)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
+def gate() -> Iterator[ThreadGate]:
+    gate = ThreadGate()
     yield gate
     gate.event.set()
 
@@ -104,7 +66,7 @@ def test_as_many_handlers_run_at_once_as_there_are_threads(
 
 
 def test_a_handler_with_its_own_concurrency_holds_nobody_back(
-    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate
+    make: Make, client: App, pool: ThreadPoolExecutor, gate: ThreadGate
 ) -> None:
     app = make(concurrency=1)
     app.on("slow", concurrency=1)(gate.wait)
@@ -122,15 +84,15 @@ def train(client: App, channel: str) -> None:
     client.request_many(channel, [-1] * 200, timeout=60)
 
 
-@pytest.mark.parametrize("stuck", [0, 10, 39])
-def test_a_quick_handler_that_gets_stuck_holds_back_nothing_of_its_batch(
-    make: Make, client: App, bus: Server, gate: Gate, stuck: int
+@pytest.mark.parametrize("stuck", [{0}, {10}, {39}, {3, 7, 20}], ids=str)
+def test_quick_handlers_that_get_stuck_hold_back_nothing_of_their_batch(
+    make: Make, client: App, bus: Server, gate: ThreadGate, stuck: set[int]
 ) -> None:
-    app = make(concurrency=2)
+    app = make(concurrency=len(stuck) + 1)
 
     @app.on("quick")
     def quick(number: int) -> int:
-        if number == stuck:
+        if number in stuck:
             gate.wait()
         return number
 
@@ -138,34 +100,13 @@ def test_a_quick_handler_that_gets_stuck_holds_back_nothing_of_its_batch(
     train(client, "quick")
     payloads = range(40)
     push(bus, "quick", *payloads)
-    gate.wait_entered()
-    others = [number for number in payloads if number != stuck]
+    gate.wait_entered(len(stuck))
+    others = [number for number in payloads if number not in stuck]
     eventually(lambda: replied(bus, "quick", payloads) == others, what="the replies of all others")
     assert client.request("quick", -2, timeout=60) == -2
     gate.event.set()
-    eventually(lambda: replied(bus, "quick", payloads) == list(payloads), what="its own reply")
+    eventually(lambda: replied(bus, "quick", payloads) == list(payloads), what="the replies of the stuck")
     assert {bus.execute("LLEN", keys.reply("quick", str(number))) for number in payloads} == {1}
-
-
-def test_handlers_that_get_stuck_one_after_the_other_hold_back_nothing(
-    make: Make, client: App, bus: Server, gate: Gate
-) -> None:
-    app = make(concurrency=4)
-
-    @app.on("quick")
-    def quick(number: int) -> int:
-        if number in (3, 7, 20):
-            gate.wait()
-        return number
-
-    app.start()
-    train(client, "quick")
-    payloads = range(40)
-    push(bus, "quick", *payloads)
-    gate.wait_entered(3)
-    eventually(lambda: len(replied(bus, "quick", payloads)) == 37, what="the replies of all others")
-    gate.event.set()
-    eventually(lambda: len(replied(bus, "quick", payloads)) == 40, what="all replies")
 
 
 def test_of_many_lists_none_starves(make: Make, bus: Server) -> None:
@@ -198,7 +139,7 @@ def test_stop_ends_a_blocking_claim_at_once(make: Make, client: App) -> None:
 
 
 def test_stop_answers_what_waits_in_the_list(
-    make: Make, bus: Server, pool: ThreadPoolExecutor, gate: Gate
+    make: Make, bus: Server, pool: ThreadPoolExecutor, gate: ThreadGate
 ) -> None:
     app = make(concurrency=1)
 
@@ -219,7 +160,7 @@ def test_stop_answers_what_waits_in_the_list(
 
 
 def test_stop_gives_a_stuck_handler_the_grace_and_its_reply_still_arrives(
-    make: Make, client: App, pool: ThreadPoolExecutor, gate: Gate
+    make: Make, client: App, pool: ThreadPoolExecutor, gate: ThreadGate
 ) -> None:
     app = make(grace=0.1)
     app.on("slow")(gate.wait)
@@ -253,7 +194,7 @@ def test_after_lost_connections_it_claims_again(make: Make, bus: Server, client:
 
 
 def test_a_reply_whose_connection_is_lost_is_sent_again(
-    make: Make, bus: Server, client: App, pool: ThreadPoolExecutor, gate: Gate
+    make: Make, bus: Server, client: App, pool: ThreadPoolExecutor, gate: ThreadGate
 ) -> None:
     with Proxy(HOST, bus.port) as proxy:
         app = make(url=proxy.url, reconnect_cap=0.1)

@@ -87,5 +87,5 @@ def test_what_may_not_be_told_either_is_logged(
         bus.execute("CONFIG", "SET", "maxmemory", "0")
         connections.close()
         bus.execute("ACL", "DELUSER", "worker")
-    assert "1 replies were refused by the server" in caplog.text
+    assert "1 replies were not delivered" in caplog.text
     assert ("callers could not be told" in caplog.text) is (right == "-eval")

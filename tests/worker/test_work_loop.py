@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 
 import pytest
@@ -15,14 +15,8 @@ from redis_toolkit import App, current_task
 from redis_toolkit.jobs import Backoff, Policy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, holds
 from tests.worker.work import Caller, serve_queue
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +27,6 @@ def quick_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def caller(client: App) -> Caller:
     return Caller(client)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # -- what is run -------------------------------------------------------------------------------------

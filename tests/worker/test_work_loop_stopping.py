@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,13 @@ from tests.kit.processes import Process
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
-from tests.worker.gates import Gate, Make, holds, making
+from tests.worker.gates import Gate, Make, holds
 from tests.worker.work import Caller, serve_queue
-
-
-@pytest.fixture
-def make(bus: Server) -> Iterator[Make]:
-    with making(bus) as make:
-        yield make
 
 
 @pytest.fixture
 def caller(client: App) -> Caller:
     return Caller(client)
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 @pytest.fixture(autouse=True)

@@ -5,29 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from redis_toolkit import keys
 from redis_toolkit._core.connection import Connections
-from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed, Settlement
-from redis_toolkit._core.sync_driver import LinkDriver, SyncDriver
-from redis_toolkit.settings import Settings
+from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.worker import work_threads
 from redis_toolkit.worker.holdings import Item
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.crews import DEADLINE, SOURCE, TRAINED, WIRE, Crewed, Gate, Make, Queue
+from tests.worker.crews import DEADLINE, SOURCE, TRAINED, WIRE, Crewed, MakeCrew, Queue, ThreadGate
 
 
 def threads_of(crew: Crewed) -> int:
     return len(crew.threads._members)
 
 
-def test_every_task_runs_and_ends_once(make_crew: Make, queue: Queue) -> None:
+def test_every_task_runs_and_ends_once(make_crew: MakeCrew, queue: Queue) -> None:
     ran: Counter[int] = Counter()
     crew = make_crew(lambda number: ran.update([number])).start()
     for start in range(0, 10_000, 2_500):
@@ -40,14 +37,16 @@ def test_every_task_runs_and_ends_once(make_crew: Make, queue: Queue) -> None:
     assert crew.counters.snapshot() == {}
 
 
-def test_an_idle_leader_wakes_for_a_task_of_any_priority(make_crew: Make, queue: Queue) -> None:
+def test_an_idle_leader_wakes_for_a_task_of_any_priority(make_crew: MakeCrew, queue: Queue) -> None:
     make_crew(lambda number: number).start()
     for number, priority in enumerate(["low", "high", "normal"]):
         queue.submit([number], priority=priority)
         queue.wait_done(number + 1)
 
 
-def test_threads_are_started_when_they_are_needed(make_crew: Make, queue: Queue, crew_gate: Gate) -> None:
+def test_threads_are_started_when_they_are_needed(
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
+) -> None:
     crew = make_crew(lambda number: crew_gate.wait(), places=3).start()
     assert threads_of(crew) == 1
     queue.submit(range(10))
@@ -57,7 +56,7 @@ def test_threads_are_started_when_they_are_needed(make_crew: Make, queue: Queue,
     queue.wait_done(10)
 
 
-def test_as_many_handlers_run_at_once_as_there_are_places(make_crew: Make, queue: Queue) -> None:
+def test_as_many_handlers_run_at_once_as_there_are_places(make_crew: MakeCrew, queue: Queue) -> None:
     together = threading.Barrier(4)
     crew = make_crew(lambda number: together.wait(DEADLINE) and None, places=4).start()
     queue.submit(range(12))
@@ -65,7 +64,9 @@ def test_as_many_handlers_run_at_once_as_there_are_places(make_crew: Make, queue
     assert threads_of(crew) == 4
 
 
-def test_quick_tasks_do_not_wait_for_a_slow_one(make_crew: Make, queue: Queue, crew_gate: Gate) -> None:
+def test_quick_tasks_do_not_wait_for_a_slow_one(
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
+) -> None:
     make_crew({"work": lambda number: number, "slow": lambda number: crew_gate.wait()}, places=2).start()
     queue.submit([-1], "slow")
     crew_gate.wait_entered()
@@ -76,7 +77,7 @@ def test_quick_tasks_do_not_wait_for_a_slow_one(make_crew: Make, queue: Queue, c
 
 
 def test_of_what_is_ready_the_highest_priority_goes_first(
-    make_crew: Make, queue: Queue, crew_gate: Gate
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
 ) -> None:
     order: list[str] = []
 
@@ -101,7 +102,7 @@ def test_of_what_is_ready_the_highest_priority_goes_first(
 
 @pytest.mark.parametrize("stuck", [0, 10, 39])
 def test_a_quick_handler_that_gets_stuck_holds_back_nothing_of_its_batch(
-    make_crew: Make, queue: Queue, crew_gate: Gate, stuck: int
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate, stuck: int
 ) -> None:
     def work(number: int) -> int:
         if number == stuck:
@@ -114,13 +115,13 @@ def test_a_quick_handler_that_gets_stuck_holds_back_nothing_of_its_batch(
     crew_gate.wait_entered()
     others = [number for number in range(40) if number != stuck]
     eventually(lambda: queue.ended(range(40)) == others, what="the end of all others")
-    assert crew.held == 1
+    eventually(lambda: crew.held == 1, what="one that is held")
     crew_gate.event.set()
     queue.wait_done(TRAINED + 40)
 
 
 def test_handlers_that_get_stuck_one_after_the_other_hold_back_nothing(
-    make_crew: Make, queue: Queue, crew_gate: Gate
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
 ) -> None:
     def work(number: int) -> None:
         if number in (3, 7, 20):
@@ -136,7 +137,7 @@ def test_handlers_that_get_stuck_one_after_the_other_hold_back_nothing(
 
 
 def test_what_nobody_here_is_free_for_goes_to_another_process(
-    make_crew: Make, queue: Queue, crew_gate: Gate
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
 ) -> None:
     def work(number: int) -> None:
         if number == 5:
@@ -157,7 +158,7 @@ def test_what_nobody_here_is_free_for_goes_to_another_process(
 
 
 def test_of_a_mixed_batch_the_quick_ones_end_before_a_slow_one_begins(
-    make_crew: Make, queue: Queue, crew_gate: Gate
+    make_crew: MakeCrew, queue: Queue, crew_gate: ThreadGate
 ) -> None:
     make_crew({"work": lambda number: number, "slow": lambda number: crew_gate.wait()}, places=1).start()
     queue.train()
@@ -169,40 +170,33 @@ def test_of_a_mixed_batch_the_quick_ones_end_before_a_slow_one_begins(
     queue.wait_done(TRAINED + 21)
 
 
-def test_who_waits_hears_before_anything_slow_begins(make_crew: Make, queue: Queue, crew_gate: Gate) -> None:
-    """One place: nobody else would tell it while the slow one runs."""
-    hold = Gate()
+def test_who_waits_hears_before_anything_slow_begins(
+    make_crew: MakeCrew, queue: Queue, bus: Server, crew_gate: ThreadGate
+) -> None:
+    """One place: nobody else would tell it while the slow one runs, claimed as the quick one ends."""
+    second = Queue(bus)
 
     def work(number: int) -> int:
-        hold.wait()
+        if number == 1:
+            second.submit([2], "slow")
         return number
 
     make_crew({"work": work, "slow": lambda number: crew_gate.wait()}, places=1).start()
+    queue.train()
+    address = keys.task_reply("jobs", "a wait")
+    bus.execute("HSET", SOURCE.waiters, "1", address)
     queue.submit([1])
-    hold.wait_entered()
-    queue.submit([2], "slow")
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(wait_for, queue.server, "1")
-        eventually(lambda: queue.server.execute("EXISTS", SOURCE.waiters), what="the waiter's address")
-        hold.event.set()
-        assert waits.result(DEADLINE).data == 1
-        crew_gate.wait_entered()
+    crew_gate.wait_entered()
+    eventually(lambda: bus.execute("LLEN", address) == 1, what="a reply")
     assert queue.record(2).state is None
     crew_gate.event.set()
+    queue.wait_done(TRAINED + 2)
+    second.close()
 
 
-def wait_for(server: Server, task_id: str) -> Any:
-    """Wait for the end of a task, as a caller does."""
-    connections = Connections(server.url)
-    try:
-        return SyncDriver(connections, Settings()).run(
-            tasks.wait("jobs", task_id, "a wait", WIRE, timeout_ms=int(DEADLINE * 1000))
-        )
-    finally:
-        connections.close()
-
-
-def test_what_cannot_be_told_is_counted(make_crew: Make, queue: Queue, bus: Server, crew_gate: Gate) -> None:
+def test_what_cannot_be_told_is_counted(
+    make_crew: MakeCrew, queue: Queue, bus: Server, crew_gate: ThreadGate
+) -> None:
     crew = make_crew(lambda number: crew_gate.wait() if number == 1 else number).start()
     reply_key = keys.reply("jobs", "7")
     queue.submit([1])
@@ -215,7 +209,7 @@ def test_what_cannot_be_told_is_counted(make_crew: Make, queue: Queue, bus: Serv
     queue.wait_done(2)
 
 
-def test_garbage_is_buried_and_the_next_goes_on(make_crew: Make, queue: Queue, bus: Server) -> None:
+def test_garbage_is_buried_and_the_next_goes_on(make_crew: MakeCrew, queue: Queue, bus: Server) -> None:
     make_crew(lambda number: number).start()
     stream = keys.task_ready("jobs", "normal")
     bus.execute("XADD", stream, "*", "b", b"\xff{")
@@ -227,7 +221,7 @@ def test_garbage_is_buried_and_the_next_goes_on(make_crew: Make, queue: Queue, b
 
 
 def test_a_settlement_that_the_server_refuses_is_sent_again(
-    make_crew: Make,
+    make_crew: MakeCrew,
     queue: Queue,
     bus: Server,
     monkeypatch: pytest.MonkeyPatch,
@@ -241,7 +235,7 @@ def test_a_settlement_that_the_server_refuses_is_sent_again(
     others = [number for number in range(10) if number != 3]
     eventually(lambda: [n for n in range(10) if n != 3 and queue.ended([n])] == others, what="the others")
     eventually(lambda: "cannot be settled" in caplog.text, what="a line in the log")
-    assert crew.held == 1
+    eventually(lambda: crew.held == 1, what="one that is held")
     assert len(queue.pending()) == 1
     bus.execute("DEL", in_the_way)
     queue.wait_done(10)
@@ -249,12 +243,15 @@ def test_a_settlement_that_the_server_refuses_is_sent_again(
     assert caplog.text.count("WARNING") == 1
 
 
-def test_a_queue_that_is_paused_is_left_alone_until_it_is_resumed(make_crew: Make, queue: Queue) -> None:
+def test_a_queue_that_is_paused_is_left_alone_until_it_is_resumed(
+    make_crew: MakeCrew, queue: Queue, bus: Server
+) -> None:
     connections = Connections(queue.server.url)
     driver = LinkDriver(connections, DEADLINE)
     crew = make_crew(lambda number: number).start()
     queue.submit([1])
     queue.wait_done(1)
+    eventually(lambda: bus.execute("INFO", "clients")["blocked_clients"] == 1, what="a leader that waits")
     driver.run(leases.pause(SOURCE))
     queue.submit([2, 3])
     eventually(lambda: queue.pending() == [("me", 0)], what="what was taken, given back")
@@ -267,7 +264,7 @@ def test_a_queue_that_is_paused_is_left_alone_until_it_is_resumed(make_crew: Mak
 
 
 def test_a_mistake_of_ours_loses_neither_the_thread_nor_the_others(
-    make_crew: Make, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_crew: MakeCrew, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     crew = make_crew(lambda number: number)
     performer = crew.consumer.performer

@@ -14,7 +14,7 @@ from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.crews import Gate, Make, Queue
+from tests.worker.crews import MakeCrew, Queue, ThreadGate
 from tests.worker.programs import Programs, kill
 
 LEASE = 1.0
@@ -39,7 +39,9 @@ def again_and_again(do: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def test_scripts_that_the_server_forgets_are_sent_again(make_crew: Make, queue: Queue, bus: Server) -> None:
+def test_scripts_that_the_server_forgets_are_sent_again(
+    make_crew: MakeCrew, queue: Queue, bus: Server
+) -> None:
     ran: Counter[int] = Counter()
     make_crew(lambda number: ran.update([number])).start()
     queue.submit([0])
@@ -57,7 +59,7 @@ def test_scripts_that_the_server_forgets_are_sent_again(make_crew: Make, queue: 
 @pytest.mark.fault(14, "tasks")
 @pytest.mark.parametrize("how", ["rst", "fin", "CLIENT KILL"])
 def test_nothing_is_lost_when_all_connections_are_cut_again_and_again(
-    make_crew: Make, queue: Queue, bus: Server, how: str
+    make_crew: MakeCrew, queue: Queue, bus: Server, how: str
 ) -> None:
     ran: Counter[int] = Counter()
     with Proxy(HOST, bus.port) as proxy:
@@ -92,7 +94,7 @@ def test_nothing_is_lost_when_all_connections_are_cut_again_and_again(
 @pytest.mark.fault(18, "tasks")
 @pytest.mark.parametrize("script", [b"EVALSHA", b"XREADGROUP"])
 def test_a_reply_that_is_dropped_costs_one_lease_at_most(
-    make_crew: Make, queue: Queue, bus: Server, script: bytes
+    make_crew: MakeCrew, queue: Queue, bus: Server, script: bytes
 ) -> None:
     ran: Counter[int] = Counter()
     with Proxy(HOST, bus.port) as proxy:
@@ -107,7 +109,7 @@ def test_a_reply_that_is_dropped_costs_one_lease_at_most(
 
 
 def test_the_end_of_a_handler_whose_connection_was_cut_counts(
-    make_crew: Make, queue: Queue, bus: Server, crew_gate: Gate
+    make_crew: MakeCrew, queue: Queue, bus: Server, crew_gate: ThreadGate
 ) -> None:
     with Proxy(HOST, bus.port) as proxy:
         crew = make_crew(lambda number: crew_gate.wait(), url=proxy.url).start()
@@ -122,8 +124,9 @@ def test_the_end_of_a_handler_whose_connection_was_cut_counts(
 GROUP = """
 @app.on("orders", group="billing", lease=1.0, concurrency=4)
 def bill(number: int):
-    if number == 500:
+    if number >= 500:
         history.write("halfway")
+        wait_at_gate()
     history.write("billed", number=number)
 
 """
@@ -136,8 +139,9 @@ def test_nothing_is_lost_when_a_process_is_killed_in_the_middle_of_a_batch(
 ) -> None:
     program = programs.serving(GROUP, "app.run(workers=1)\n", workers=1)
     client.publish_many("orders", range(1000))
-    [halfway] = programs.history.wait_for(bool, event="halfway")
+    [halfway, *_] = programs.history.wait_for(bool, event="halfway")
     kill(halfway["pid"])
+    programs.open_gate()
     wanted = set(range(1000))
 
     def billed() -> set[int]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis_toolkit import App
-from redis_toolkit._core.flows import leases, tasks
-from redis_toolkit._core.flows.tasks import Record, Stats, Submission, queue_source
+from redis_toolkit._core.flows import leases, task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Found
+from redis_toolkit._core.flows.tasks import Stats, Submission, queue_source
 from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec
@@ -58,7 +59,7 @@ class Caller:
 
     def cancel(self, id: str) -> str:
         """Cancel a task; returns what came of that."""
-        return self._driver.run(tasks.cancel(QUEUE, id, b"{}", 60_000)).state
+        return self._driver.run(task_ends.cancel(SOURCE, id, b"{}", 60_000)).state
 
     def pause(self) -> None:
         self._driver.run(leases.pause(SOURCE))
@@ -69,8 +70,8 @@ class Caller:
     def stats(self) -> Stats:
         return self._driver.run(tasks.stats(SOURCE, PRIORITIES))
 
-    def record(self, id: str) -> Record:
-        return self._driver.run(tasks.look(QUEUE, id))
+    def record(self, id: str) -> Found:
+        return self._driver.run(task_ends.find(SOURCE, id))
 
     def letters(self) -> dict[str, str]:
         """Return the reasons of dead letters by id."""

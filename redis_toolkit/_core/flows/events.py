@@ -54,23 +54,18 @@ class Published:
     same: bool = False
 
 
-def publish(channel: str, event: Event, *, log: str | None = None) -> Flow[Published]:
+def publish(channel: str, event: Event) -> Flow[Published]:
     """Publish one event (``PUBLISH``, and ``XADD`` where a group has made the stream).
-
-    Args:
-        channel: where it is published.
-        event: its body, and its dedupe id.
-        log: the name under which groups have it, if that is another one than the channel.
 
     Raises:
         StreamFull: a group is as far behind as its limit allows, and does not drop.
     """
-    call, repeatable = _publish_call(channel, log or channel, event), event.id is not None
+    call, repeatable = _publish_call(channel, channel, event), event.id is not None
     while True:
         [reply] = yield Call((call,), repeatable=repeatable)
         if reply[0] != _CHECK:
             return _published(reply)
-        found = yield from trim(log or channel)
+        found = yield from trim(channel)
         if found.full:
             raise _refusal(channel, found)
 

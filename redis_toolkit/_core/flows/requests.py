@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis_toolkit import keys
@@ -87,15 +87,11 @@ class OutgoingRequest:
 
     def at(self, list_channel: str) -> OutgoingRequest:
         """Return the same request, addressed to the list of a glob."""
-        return self._replace(list_channel=list_channel)
+        return replace(self, list_channel=list_channel)
 
     def again(self) -> OutgoingRequest:
         """Return the next try of the same request."""
-        return self._replace(attempt=self.attempt + 1)
-
-    def _replace(self, **changes: Any) -> OutgoingRequest:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return OutgoingRequest(**{**values, **changes})
+        return replace(self, attempt=self.attempt + 1)
 
 
 Rank = Callable[[str, Sequence[str]], list[str]]

@@ -1,56 +1,30 @@
-"""Queues, the caller's side: submitting tasks, waiting for their end, cancelling, counting.
+"""Queues, the caller's side: submitting tasks, purging, counting.
 
 Rules:
 
 - A plain submit is one ``XADD``; only what is later, once or limited needs a script.
 - A submit is repeated after an unknown outcome only if it carries a dedupe id.
-- Waiting does not poll: the address of the waiter is left with the queue, and whoever settles the task
-  pushes the reply there. Should that push get lost, the wait is renewed every `SLICE_MS`.
-- Nothing is known of a task that is ready: it is an entry of a stream. So cancelling one leaves its id
-  with the queue, and who claims it asks for these ids when there are any.
+- How a task ends, and who waits for that, is in ``task_ends.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import (
-    REFUSED,
-    Call,
-    Command,
-    Deadline,
-    Exchange,
-    Flow,
-    Outgoing,
-    ScriptCall,
-)
-from redis_toolkit._core.flows.requests import MARKER
+from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Held, Source
-from redis_toolkit._core.scripts import (
-    TASK_CANCEL,
-    TASK_PROGRESS,
-    TASK_PURGE,
-    TASK_STATS,
-    TASK_SUBMIT,
-    TASK_WAIT,
-    UNLOCK,
-)
-from redis_toolkit.errors import OutcomeUnknown, QueueFull, RequestTimeout
-from redis_toolkit.wire import Reply, Wire
+from redis_toolkit._core.scripts import TASK_PROGRESS, TASK_PURGE, TASK_STATS, TASK_SUBMIT, UNLOCK
+from redis_toolkit.errors import QueueFull
 
 __all__ = [
     "GROUP",
-    "Cancelled",
-    "Record",
     "Stats",
     "Submission",
     "Submitted",
     "all_cancelled",
-    "cancel",
     "cancelled_of",
-    "look",
     "progress",
     "purge",
     "queue_source",
@@ -58,14 +32,10 @@ __all__ = [
     "submit",
     "submit_many",
     "unlock",
-    "wait",
 ]
 
 GROUP = "workers"
 CHUNK = 500
-SLICE_MS = 10_000
-CANCELLED_MS = 24 * 3600 * 1000
-"""How long an id is remembered that was cancelled and is not claimed."""
 PURGED = 500
 
 
@@ -133,9 +103,9 @@ class Submitted:
 
 
 def _submit_command(
-    queue: str, task: Submission, priorities: Sequence[str], most: int | None
+    queue: str, task: Submission, streams: dict[str, str], most: int | None
 ) -> Command | ScriptCall:
-    ready = keys.task_ready(queue, task.priority)
+    ready = streams.get(task.priority) or keys.task_ready(queue, task.priority)
     plain = task.delay_ms is None and task.due_ms is None and task.once_ms is None and task.unique is None
     if plain and most is None:
         return ("XADD", ready, "*", "b", task.envelope)
@@ -148,7 +118,7 @@ def _submit_command(
             bodies,
             bodies if task.once_ms is None else keys.task_submitted(queue, task.id),
             bodies if task.unique is None else keys.task_lock(queue, task.unique),
-            *(keys.task_ready(queue, priority) for priority in priorities),
+            *streams.values(),
         ),
         (
             task.id,
@@ -169,9 +139,10 @@ def submit_many(
 ) -> Flow[list[Submitted | QueueFull]]:
     """Submit tasks in order, in few round trips; returns what came of each."""
     done: list[Submitted | QueueFull] = []
+    streams = {priority: keys.task_ready(queue, priority) for priority in priorities}
     for start in range(0, len(tasks), CHUNK):
         chunk = tasks[start : start + CHUNK]
-        commands = tuple(_submit_command(queue, task, priorities, max_pending) for task in chunk)
+        commands = tuple(_submit_command(queue, task, streams, max_pending) for task in chunk)
         repeatable = all(task.once_ms is not None for task in chunk)
         for reply in (yield Call(commands, repeatable=repeatable)):
             if isinstance(reply, bytes):
@@ -201,106 +172,7 @@ def submit(
     return done
 
 
-# -- the end of a task --------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Record:
-    """How a task ended, or how far it has come; ``state`` is None when nothing is known of it.
-
-    ``state`` is ``done``, ``failed``, ``cancelled``, ``expired``, or ``running`` while it says how far it is.
-    """
-
-    state: str | None = None
-    reply: bytes | None = None
-    fields: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the task has ended."""
-        return self.state is not None and self.state != "running"
-
-
-def look(queue: str, task_id: str) -> Flow[Record]:
-    """Return what is known of a task (``HGETALL``)."""
-    [flat] = yield Call((("HGETALL", keys.task_record(queue, task_id)),), repeatable=True)
-    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    fields = {name.decode("utf-8", "replace"): value for name, value in pairs}
-    state = fields.get("state")
-    return Record(state and state.decode("utf-8", "replace"), fields.get("reply"), fields)
-
-
-def wait(queue: str, task_id: str, wait_id: str, wire: Wire, *, timeout_ms: int) -> Flow[Reply]:
-    """Wait for the end of a task, and return the reply: its result, or the error it ended with.
-
-    Args:
-        wait_id: names the reply list of a sync caller; used for one wait only.
-
-    Raises:
-        RequestTimeout: it has not ended after ``timeout_ms``.
-    """
-    reply_key = keys.task_reply(queue, wait_id)
-
-    def build(reply_to: str, left_ms: int) -> ScriptCall:
-        own = (reply_key,) if reply_to == reply_key else ()
-        named = (keys.task_record(queue, task_id), keys.task_waiters(queue), *own)
-        return ScriptCall(TASK_WAIT, named, (task_id, reply_to, left_ms, MARKER + task_id))
-
-    outgoing = Outgoing(task_id, queue, reply_key, build)
-    left = timeout_ms
-    while True:
-        slice_ms = max(min(left, SLICE_MS), 1)
-        left -= slice_ms
-        try:
-            outcome = yield Exchange(outgoing, wire.read_reply, Deadline(slice_ms))
-        except (OutcomeUnknown, RequestTimeout) as error:
-            if left <= 0:
-                said = f"task {task_id} of queue {queue!r} has not ended after {timeout_ms / 1000:g} s"
-                raise RequestTimeout(said) from error
-            continue
-        if outcome is not REFUSED:
-            ended: Reply = outcome
-            return ended
-        record = yield from look(queue, task_id)
-        if record.ended:
-            return wire.read_reply(record.reply or b"")
-        # it has expired between the two; asked again, the wait ends at its deadline
-        if left <= 0:
-            raise RequestTimeout(f"the result of task {task_id} of queue {queue!r} is kept no more")
-
-
-@dataclass(slots=True)
-class Cancelled:
-    """What came of cancelling: ``cancelled`` at once, ``asked`` of whoever claims it, or ``ended`` before.
-
-    ``waiters`` and ``body`` are those of a task that was cancelled at once; ``ended`` is its end.
-    """
-
-    state: str
-    waiters: list[str] = field(default_factory=list)
-    body: bytes = b""
-    ended: str = ""
-
-
-def cancel(queue: str, task_id: str, reply: bytes, ttl_ms: int) -> Flow[Cancelled]:
-    """Cancel a task; ``reply`` is its end, kept for ``ttl_ms``, when it was due later."""
-    call = ScriptCall(
-        TASK_CANCEL,
-        (
-            keys.task_delayed(queue),
-            keys.task_bodies(queue),
-            keys.task_record(queue, task_id),
-            keys.task_cancelled(queue),
-            keys.task_waiters(queue),
-        ),
-        (task_id, reply, ttl_ms, CANCELLED_MS, keys.task_control(queue)),
-    )
-    [[state, *more]] = yield Call((call,), repeatable=True)
-    if state == b"cancelled":
-        addresses = more[0].decode("utf-8")
-        body = more[1].split(b" ", 2)[-1]
-        return Cancelled("cancelled", addresses.split("\n") if addresses else [], body)
-    return Cancelled(state.decode("ascii"), ended=more[0].decode("utf-8") if more else "")
+# -- one task -------------------------------------------------------------------------------------------
 
 
 def cancelled_of(queue: str, ids: Sequence[str]) -> Flow[list[str]]:

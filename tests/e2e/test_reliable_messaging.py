@@ -1,0 +1,143 @@
+"""`ReliableMessaging`: True once it was handled, and nothing lost if it was not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from redis_toolkit import App
+from redis_toolkit.patterns import ReliableMessaging
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+
+Make = Callable[[], ReliableMessaging]
+
+
+@pytest.fixture
+def make(server: Server) -> Iterator[Make]:
+    with ExitStack() as stack:
+        app = App(server.url)
+        stack.callback(app.stop)
+        yield lambda: stack.enter_context(ReliableMessaging(app=app))
+
+
+def test_true_once_a_handler_has_finished(make: Make) -> None:
+    got: list[Any] = []
+    message = {"amount": 3}
+    with make().create_ack_subscriber("payments", got.append):
+        assert make().publish_with_ack("payments", message, timeout=30)
+        assert got == [{"amount": 3}]
+        assert message == {"amount": 3}
+        assert make().publish_with_ack("payments", "text", timeout=30)
+        assert got[1:] == ["text"]
+        eventually(lambda: make().pending("payments") == 0)
+
+
+def test_awaited_and_with_an_async_handler(make: Make) -> None:
+    got: list[Any] = []
+
+    async def book(amount: int, currency: str = "EUR") -> None:
+        got.append((amount, currency))
+
+    async def main() -> None:
+        messaging = make()
+        with messaging.create_ack_subscriber("payments", book):
+            assert await messaging.apublish_with_ack("payments", {"amount": 3}, timeout=30)
+            assert got == [(3, "EUR")]
+            assert await messaging.apending("payments") == 0
+            assert await messaging.adead("payments") == []
+        assert not await messaging.apublish_with_ack("payments", 1, timeout=0.05)
+
+    asyncio.run(main())
+
+
+def test_false_when_nobody_is_there_and_kept_for_who_comes(make: Make) -> None:
+    messaging = make()
+    assert not messaging.publish_with_ack("payments", {"amount": 3}, timeout=0.05)
+    assert messaging.pending("payments") == 1
+    got: list[Any] = []
+    with messaging.create_ack_subscriber("payments", got.append):
+        eventually(lambda: got == [{"amount": 3}])
+        eventually(lambda: messaging.pending("payments") == 0)
+
+
+def test_a_handler_that_raises_is_retried_then_buried(make: Make) -> None:
+    messaging = make()
+    attempts: list[int] = []
+    broken = True
+
+    def book(message: dict[str, int]) -> None:
+        attempts.append(message["amount"])
+        if broken:
+            raise ValueError("closed")
+
+    with messaging.create_ack_subscriber("payments", book, retries=2, backoff=0.01):
+        assert not messaging.publish_with_ack("payments", {"amount": 3}, timeout=0.2)
+        eventually(lambda: messaging.dead("payments"))
+        assert attempts == [3, 3, 3]
+        [letter] = messaging.dead("payments")
+        assert letter.error == "ValueError: closed"
+        broken = False
+        assert messaging.requeue("payments") == 1
+        eventually(lambda: attempts == [3, 3, 3, 3])
+        eventually(lambda: messaging.pending("payments") == 0)
+
+
+def test_two_subscribers_share(make: Make) -> None:
+    got: list[Any] = []
+    messaging = make()
+    with (
+        messaging.create_ack_subscriber("payments", got.append),
+        messaging.create_ack_subscriber("payments", got.append),
+    ):
+        for number in range(20):
+            assert messaging.publish_with_ack("payments", {"n": number}, timeout=30)
+    assert sorted(one["n"] for one in got) == list(range(20))
+
+
+def test_a_plain_subscriber_may_acknowledge(make: Make, server: Server) -> None:
+    messaging = make()
+    answered = threading.Event()
+
+    def plain() -> None:
+        with server.client() as client, client.pubsub() as heard:
+            heard.subscribe("payments")
+            heard.get_message(timeout=30)
+            ready.set()
+            while (message := heard.get_message(timeout=30)) is None:
+                pass
+            seen = json.loads(message["data"])
+            assert seen["amount"] == 3
+            assert seen["_ack_channel"] == f"ack:{seen['_msg_id']}"
+            client.publish(
+                seen["_ack_channel"], json.dumps({"msg_id": seen["_msg_id"], "status": "acknowledged"})
+            )
+            answered.set()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=plain)
+    thread.start()
+    assert ready.wait(30)
+    assert messaging.publish_with_ack("payments", {"amount": 3}, timeout=30)
+    thread.join()
+    assert answered.is_set()
+    assert messaging.pending("payments") == 0
+
+
+def test_subscribers_of_the_channel_hear_what_is_acknowledged(make: Make, server: Server) -> None:
+    messaging = make()
+    heard: list[Any] = []
+    listener = App(server.url)
+    listener.on("ack:*")(heard.append)
+    with listener, messaging.create_ack_subscriber("payments", lambda data: None):
+        assert messaging.publish_with_ack("payments", {"amount": 3}, timeout=30)
+        eventually(lambda: heard)
+    [said] = heard
+    assert set(said) == {"msg_id", "status"}
+    assert said["status"] == "acknowledged"
