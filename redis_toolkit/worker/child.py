@@ -51,11 +51,15 @@ def _signals_set(stop: threading.Event, again: threading.Event | None = None) ->
             signal.signal(number, handler)
 
 
-def _wait(stop: threading.Event, supervisor: int | None = None) -> None:
-    """Wait for the stop; also for the end of the supervisor, whose socket a fork of it may keep open."""
-    while not stop.wait(timeout=LOOK_UP if supervisor is not None else 3600):
+def _wait(stop: threading.Event, supervisor: int | None, node: Node) -> None:
+    """Wait for the stop; for the end of the supervisor, whose socket a fork of it may keep open; or until
+    this process had better be replaced."""
+    while not stop.wait(timeout=LOOK_UP):
         if supervisor is not None and os.getppid() != supervisor:
             logger.warning("the supervisor %d is gone: stopping", supervisor)
+            return
+        if node.wants_recycling:
+            logger.warning("as many handlers run beyond their timeout as may run at once: this process ends")
             return
 
 
@@ -69,7 +73,8 @@ def until_signal(start: Callable[[], None], stop: threading.Event, end: Callable
     with _signals_set(stop, again):
         try:
             start()
-            _wait(stop)
+            while not stop.wait(timeout=3600):
+                continue
         finally:
             stop.set()
             _end(end, again)
@@ -126,7 +131,7 @@ def serve(
         serving(lambda: channel.send(stop=True))
         channel.send(ready=True)
         threading.Thread(target=_obey, args=(channel, node, stop), name="rt-supervised", daemon=True).start()
-        _wait(stop, part.supervisor)
+        _wait(stop, part.supervisor, node)
         serving(None)
         channel.send(stopping=True)  # another worker listens while this one finishes its work
         node.stop(grace)

@@ -88,6 +88,11 @@ class DurablePart:
         """Whether any of it runs on the event loop."""
         return bool(self._loops)
 
+    @property
+    def wants_recycling(self) -> bool:
+        """Whether handlers that never end have taken all places of one of them."""
+        return any(crew.wants_recycling for crew in self._crews)
+
     def start(self) -> None:
         """Make the groups, and start all threads.
 

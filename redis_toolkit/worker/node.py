@@ -137,6 +137,11 @@ class Node:
         """Whether the loop that runs in this thread is the one of the handlers."""
         return self._loop is not None and asyncio._get_running_loop() is self._loop
 
+    @property
+    def wants_recycling(self) -> bool:
+        """Whether handlers that never end have taken all places of a group or queue."""
+        return self._durable.wants_recycling
+
     def start(self) -> None:
         """Serve; returns when every subscription is confirmed and callers can send.
 

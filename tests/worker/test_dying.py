@@ -185,3 +185,27 @@ def test_every_worker_hears_what_is_meant_for_all(programs: Programs, client: Ap
         return len({entry["pid"] for entry in entries if entry["data"] == 2} - {min(pids)}) == 2
 
     eventually(two_again, what="two listeners again")
+
+
+@pytest.mark.fault(8, "tasks")
+def test_a_process_whose_places_are_all_taken_by_handlers_that_never_end_is_replaced(
+    programs: Programs, bus: Server, client: App
+) -> None:
+    program = programs.serving(
+        PID,
+        """
+        @app.on("orders", group="billing", timeout=0.05, concurrency=1)
+        def bill(order):
+            history.write("billed", order=order)
+            if order == "stuck":
+                threading.Event().wait()
+        """,
+        RUN,
+    )
+    before = set(program.children())
+    client.publish_many("orders", ["stuck", "other"])
+    eventually(lambda: len({*program.children()} - before) == 1, what="another process")
+    programs.history.wait_for(lambda entries: any(one["order"] == "other" for one in entries), event="billed")
+    eventually(lambda: client.dead("orders", "billing"))
+    assert [letter.reason for letter in client.dead("orders", "billing")] == ["timeout"]
+    assert "this process ends" in program.stderr
