@@ -69,11 +69,6 @@ class Settler:
         self._again: set[asyncio.TimerHandle] = set()
         self.owed = 0
 
-    @property
-    def hurries(self) -> bool:
-        """Whether somebody waits for what is ready."""
-        return bool(self._following or self._given)
-
     def settle(self, settlement: Settlement) -> None:
         """Send a settlement with the next `flush`."""
         self.owed += 1

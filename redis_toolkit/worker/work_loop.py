@@ -47,8 +47,6 @@ OWED = 1000
 """How many ends may wait for the server's answer before nothing more is claimed, if there are few places."""
 AHEAD = 16
 """From how many items on the next are claimed before these begin: so the server works meanwhile."""
-GATHER_SECONDS = 0.001
-"""Seconds for which ends are gathered while nearly all places are taken: they leave together."""
 CANCELLED_SECONDS = 1.0
 """Seconds that a loop which cancels its tasks has to stop the engine, too."""
 LAST_SECONDS = 2.0
@@ -77,7 +75,6 @@ class WorkLoop:
         self._trouble = Trouble(f"claiming work of {name} is interrupted", f"work of {name} is claimed again")
         self._links = LoopLinks(connections, settings, self._may_claim, self._may_settle, self._log)
         self._settler = Settler(consumer, self._links.rest, counters, self._soon)
-        self._places = consumer.places
         self._half = (consumer.places + 1) // 2
         self._most_owed = max(OWED, 2 * consumer.places)
         self._runners = Runners(consumer.places, consumer.performer, self._ended, self._turn)
@@ -85,9 +82,7 @@ class WorkLoop:
         self._has_def = any(not job.binding.is_async for job in consumer.durable.jobs.values())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._claiming: Packet | None = None
-        self._few = max(consumer.places // 8, 1)
         self._called = False
-        self._gathering: asyncio.TimerHandle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._cancelled: dict[Item, asyncio.TimerHandle] = {}
         self._stopping = False
@@ -172,9 +167,6 @@ class WorkLoop:
     def _turn(self) -> None:
         """Send what has ended, and claim in place of it."""
         self._called = False
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
         self._settler.flush()
         self._claim()
 
@@ -249,15 +241,11 @@ class WorkLoop:
             self._loop.call_soon_threadsafe(self._resume)
 
     def _soon(self) -> None:
-        """Send and claim with this turn of the loop; or a little later, while nearly all places are taken."""
-        if self._called:
-            return
-        assert self._loop is not None
-        if self._settler.hurries or self._places - self._runners.load - self._threads.load >= self._few:
+        """Send and claim with this turn of the loop, after what is to begin has begun."""
+        if not self._called:
             self._called = True
+            assert self._loop is not None
             self._loop.call_soon(self._turn)
-        elif self._gathering is None:
-            self._gathering = self._loop.call_later(GATHER_SECONDS, self._turn)
 
     # -- what was claimed --------------------------------------------------------------------------
 
