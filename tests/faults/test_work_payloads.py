@@ -21,7 +21,18 @@ from tests.kit.waiting import eventually
 from tests.worker.programs import Programs, programs_in
 
 LOG, LIST = keys.stream("orders"), keys.task_ready("q", "normal")
-BODIES = [b"", b"\x00", b"\xff\xfe garbage", b"{", b"null", b'"text', b"\xc1", b"[1,2", b'{"id":1}', b"\xdf\xff"]
+BODIES = [
+    b"",
+    b"\x00",
+    b"\xff\xfe garbage",
+    b"{",
+    b"null",
+    b'"text',
+    b"\xc1",
+    b"[1,2",
+    b'{"id":1}',
+    b"\xdf\xff",
+]
 FOREIGN: list[list[bytes]] = [
     [b"b", b"\xff\x00garbage"],
     [b"x", b"no such field"],
@@ -249,7 +260,9 @@ def test_bombs_are_dead_letters_in_little_memory(
     assert {entry["data"] for entry in programs.history.read("heard")} == {"after"}
     count = len(bombs) * tier(1, 5)
     for group in client.groups("orders"):
-        eventually(lambda name=group.name: own_server.execute("XLEN", keys.group_dead("orders", name)) == count)  # type: ignore[misc]
+        eventually(
+            lambda name=group.name: own_server.execute("XLEN", keys.group_dead("orders", name)) == count
+        )  # type: ignore[misc]
     for queue in queues:
         eventually(lambda queue=queue: queue.stats().dead == count)  # type: ignore[misc]
     after = client.request("state", timeout=60)

@@ -124,7 +124,10 @@ class Sent:
     def at_rest(self) -> None:
         eventually(
             lambda: (
-                all((group.lag, group.pending, group.later) == (0, 0, 0) for group in self.client.groups("orders"))
+                all(
+                    (group.lag, group.pending, group.later) == (0, 0, 0)
+                    for group in self.client.groups("orders")
+                )
                 and all(queue.stats().pending == 0 for queue in self.queues)
             ),
             60,
