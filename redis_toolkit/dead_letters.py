@@ -99,7 +99,7 @@ def entries_of(letters: Iterable[DeadLetter | str] | None) -> list[str] | None:
     """
     if letters is None:
         return None
-    if isinstance(letters, str | DeadLetter):
+    if isinstance(letters, str | DeadLetter) or not isinstance(letters, Iterable):
         raise ConfigurationError("dead letters come as a list of them: for one, write [letter]")
     entries = [one.entry if isinstance(one, DeadLetter) else one for one in letters]
     for entry in entries:

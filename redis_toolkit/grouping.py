@@ -107,7 +107,7 @@ def durable_groups(
             )
     for name in options:
         _check_known(name)
-    group = _checked_group(group)
+    group = checked_group(group)
     policy = policy_of(
         retries=options.get("retries", 0),
         backoff=options.get("backoff"),
@@ -140,7 +140,7 @@ def durable_groups(
     ]
 
 
-def _checked_group(group: object) -> str:
+def checked_group(group: object) -> str:
     if not isinstance(group, str) or not 0 < len(group) <= 200 or not group.isprintable():
         raise ConfigurationError(f"group={ascii(group)[:80]} must be printable text of 1 to 200 characters")
     return group

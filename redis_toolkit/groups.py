@@ -12,7 +12,9 @@ from redis_toolkit._core.flows import durable, leases
 from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit.codecs import Codec
 from redis_toolkit.dead_letters import DeadLetter, dead_letter, entries_of, requeued
+from redis_toolkit.grouping import checked_group
 from redis_toolkit.routing import checked_channel
+from redis_toolkit.settings import check_whole
 from redis_toolkit.talking import Talking
 from redis_toolkit.wire import Wire
 
@@ -114,20 +116,23 @@ class Groups(Talking):
         Raises:
             RedisToolkitError: the server cannot be reached or refuses.
         """
-        return self._run("forget_group", durable.forget_group(checked_channel(channel), group))
+        return self._run("forget_group", durable.forget_group(checked_channel(channel), checked_group(group)))
 
     async def aforget_group(self, channel: str, group: str) -> bool:
         """Await what `forget_group` does: the same parameters, results and errors."""
-        return await self._async_driver.run(durable.forget_group(checked_channel(channel), group))
+        return await self._async_driver.run(
+            durable.forget_group(checked_channel(channel), checked_group(group))
+        )
 
     def _dead(
         self, channel: str, group: str, limit: int, after: str, codec: str | Codec | None
     ) -> Flow[list[DeadLetter]]:
         wire: Wire = self._calls.wire_of(codec)
-        source = durable.group_source(checked_channel(channel), group)
+        source = durable.group_source(checked_channel(channel), checked_group(group))
+        check_whole("limit", limit)
         letters = yield from leases.dead(source, limit, after)
         return [dead_letter(letter, lambda body: wire.read_live(body)[0]) for letter in letters]
 
     def _requeue(self, channel: str, group: str, letters: Iterable[DeadLetter | str] | None) -> Flow[int]:
-        source = durable.group_source(checked_channel(channel), group)
+        source = durable.group_source(checked_channel(channel), checked_group(group))
         return requeued(source, entries_of(letters))

@@ -18,6 +18,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec
 from redis_toolkit.errors import PayloadMismatch
 from redis_toolkit.message import Message
+from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 
 URL = "redis://localhost:1"
 
@@ -172,6 +173,53 @@ class TestPayloads:
         for acall in (app.apublish_many, app.arequest_many):
             with pytest.raises(ConfigurationError, match=r"write \[payload\]"):
                 asyncio.run(acall("x", one))
+
+
+class TestQueuesAndGroups:
+    @pytest.mark.parametrize("wrong", [5, None, b"g", ["g"], "", "g\n", "g" * 201])
+    def test_a_group_that_can_be_none(self, app: App, wrong: Any) -> None:
+        for call in (app.dead, app.requeue, app.forget_group):
+            with pytest.raises(ConfigurationError, match="group="):
+                call("orders", wrong)
+
+    @pytest.mark.parametrize("wrong", [5, True, object(), "1-1"])
+    def test_dead_letters_that_are_no_list(self, app: App, wrong: Any) -> None:
+        for call in (TaskQueue("q", app=app).retry_dead, functools.partial(app.requeue, "orders", "g")):
+            with pytest.raises(ConfigurationError, match=r"for one, write \[letter\]"):
+                call(wrong)
+
+    @pytest.mark.parametrize("wrong", [0, True, None, "1", []])
+    def test_a_limit_that_is_no_number(self, app: App, wrong: Any) -> None:
+        for call in (TaskQueue("q", app=app).dead, functools.partial(app.dead, "orders", "g")):
+            with pytest.raises(ConfigurationError, match="limit="):
+                call(limit=wrong)
+
+    @pytest.mark.parametrize("wrong", [5, None, "x", {}])
+    def test_what_is_neither_a_handle_nor_a_call(self, app: App, wrong: Any) -> None:
+        queue = TaskQueue("q", app=app)
+        with pytest.raises(ConfigurationError, match="is no TaskHandle"):
+            queue.gather([wrong])
+        with pytest.raises(ConfigurationError, match="is no TaskCall"):
+            queue.submit_many([wrong])
+
+    @pytest.mark.parametrize("wrong", [5, None, "high", [], ["a", "a"], [[]], [{}], [5], [""]])
+    def test_priorities(self, app: App, wrong: Any) -> None:
+        with pytest.raises(ConfigurationError, match="priorit"):
+            TaskQueue("q", wrong, app=app)
+
+    @pytest.mark.parametrize("wrong", [0, "2", b"2", True, None, 1.5])
+    def test_a_number_of_subscribers_threads(self, app: App, wrong: Any) -> None:
+        with pytest.raises(ConfigurationError, match="concurrency="):
+            ReliableMessaging(app=app).create_ack_subscriber("c", print, concurrency=wrong)
+
+    def test_names_with_line_breaks(self, app: App) -> None:
+        with pytest.raises(ConfigurationError, match="not printable"):
+            TaskQueue("a\nb", app=app)
+
+    @pytest.mark.parametrize("wrong", [5, "redis://localhost", object()])
+    def test_an_app_that_is_none(self, wrong: Any) -> None:
+        with pytest.raises(ConfigurationError, match="write url="):
+            TaskQueue("q", app=wrong)
 
 
 class TestApps:

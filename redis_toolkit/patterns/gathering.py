@@ -24,16 +24,20 @@ __all__ = ["agather", "gather", "listed"]
 T = TypeVar("T")
 
 
-def listed(several: Iterable[T]) -> list[T]:
+def listed(several: Iterable[T], kind: type[Any]) -> list[T]:
     """Return several calls or handles as a list.
 
     Raises:
-        ConfigurationError: it is one thing.
+        ConfigurationError: it is one thing, or something in it is not of that kind.
     """
     if isinstance(several, str | bytes | Mapping) or not isinstance(several, Iterable):
-        kind = type(several).__name__
-        raise ConfigurationError(f"they come as a list, not as {kind}: for one, write [{kind.lower()}]")
-    return list(several)
+        name = type(several).__name__
+        raise ConfigurationError(f"they come as a list, not as {name}: for one, write [{name.lower()}]")
+    found = list(several)
+    for one in found:
+        if not isinstance(one, kind):
+            raise ConfigurationError(f"{ascii(one)[:80]} among them is no {kind.__name__}")
+    return found
 
 
 def gather(handles: list[TaskHandle[Any]], timeout_ms: int, return_exceptions: bool) -> list[Any]:

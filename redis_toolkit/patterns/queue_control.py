@@ -230,7 +230,7 @@ def _listed(ids: Iterable[str | DeadLetter] | None) -> list[str | DeadLetter] | 
     """
     if ids is None:
         return None
-    if isinstance(ids, str | DeadLetter):
+    if isinstance(ids, str | DeadLetter) or not isinstance(ids, Iterable):
         raise ConfigurationError("dead letters come as a list of them: for one, write [letter]")
     found = list(ids)
     for one in found:

@@ -121,7 +121,7 @@ class QueueSubmits(QueueControl):
         Example:
             ``queue.submit_many(add.call(number, 1) for number in range(1000))``
         """
-        listed = gathering.listed(calls)
+        listed = gathering.listed(calls, TaskCall)
         return self._handles(
             listed, self._run("submit_many", self._submitting.flow(listed)), return_exceptions
         )
@@ -134,7 +134,7 @@ class QueueSubmits(QueueControl):
     ) -> list[TaskHandle[R] | QueueFull]: ...
     async def asubmit_many(self, calls: Iterable[TaskCall[Any]], *, return_exceptions: bool = False) -> Any:
         """Await what `submit_many` does: the same parameters, results and errors."""
-        listed = gathering.listed(calls)
+        listed = gathering.listed(calls, TaskCall)
         return self._handles(listed, await self._arun(self._submitting.flow(listed)), return_exceptions)
 
     def _submit(self, name: str, call: TaskCall[R]) -> TaskHandle[R]:
@@ -195,7 +195,7 @@ class QueueSubmits(QueueControl):
             RedisToolkitError: as in `TaskHandle.result`.
         """
         loops.check_blocking("gather")
-        return gathering.gather(gathering.listed(handles), wait_ms(timeout), return_exceptions)
+        return gathering.gather(gathering.listed(handles, TaskHandle), wait_ms(timeout), return_exceptions)
 
     async def agather(
         self,
@@ -205,4 +205,6 @@ class QueueSubmits(QueueControl):
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Await what `gather` does: the same parameters, results and errors."""
-        return await gathering.agather(gathering.listed(handles), wait_ms(timeout), return_exceptions)
+        return await gathering.agather(
+            gathering.listed(handles, TaskHandle), wait_ms(timeout), return_exceptions
+        )

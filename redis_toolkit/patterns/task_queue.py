@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
@@ -100,12 +100,17 @@ class TaskQueue(QueueSubmits):
         if app is None:
             app = App(url)
             app._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
+        given: object = app
+        if not isinstance(given, App):
+            raise ConfigurationError(f"app= is an App, not {ascii(given)[:80]}: for a server, write url=")
         names = _checked_priorities(priorities)
         for option, value in (("max_pending", max_pending), ("concurrency", concurrency)):
             if value is not None:
                 check_whole(option, value)
+        if not checked_channel(queue_name, "queue").isprintable():  # a line break would part addresses
+            raise ConfigurationError(f"the queue name {ascii(queue_name)[:80]} is not printable")
         submitting = Submitting(
-            checked_channel(queue_name, "queue"),
+            queue_name,
             names,
             app._calls.wire_of(None),
             max_pending=max_pending,
@@ -372,11 +377,11 @@ def _checked_priorities(priorities: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: they are no list of different texts.
     """
-    names = tuple(priorities)
-    if isinstance(priorities, str) or not names or len(set(names)) < len(names):
+    names = () if isinstance(priorities, str) or not isinstance(priorities, Iterable) else tuple(priorities)
+    for name in names:
+        checked_text("priority", name)
+    if not names or len(set(names)) < len(names):
         raise ConfigurationError(
             f"priorities={priorities!r} must be a list of different names, the highest first"
         )
-    for name in names:
-        checked_text("priority", name)
     return names

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App
+from redis_toolkit._core.flow import Call, Flow
+from redis_toolkit._core.flows import durable
 from redis_toolkit.patterns import ReliableMessaging
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -141,3 +143,35 @@ def test_subscribers_of_the_channel_hear_what_is_acknowledged(make: Make, server
     [said] = heard
     assert set(said) == {"msg_id", "status"}
     assert said["status"] == "acknowledged"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {}, None, [1, {"a": 2}], {"data": 1}, {"_bare": True}, {"_msg_id": "own"},
+        {"_ack_channel": "own", "data": 2, "_bare": False},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_handler_gets_what_was_published(make: Make, message: Any) -> None:
+    got: list[Any] = []
+    messaging = make()
+    with messaging.create_ack_subscriber("c", got.append):
+        assert messaging.publish_with_ack("c", message, timeout=30)
+    assert got == [message]
+
+
+@pytest.mark.parametrize("way", ["sync", "awaited"])
+def test_one_that_was_handled_counts_though_it_cannot_be_taken_out(
+    make: Make, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Flow[None]:
+        yield Call((("NOSUCHCOMMAND",),), repeatable=True)
+
+    monkeypatch.setattr(durable, "drop", refuse)
+    messaging = make()
+    with messaging.create_ack_subscriber("c", lambda message: None):
+        if way == "sync":
+            assert messaging.publish_with_ack("c", 1, timeout=30)
+        else:
+            assert asyncio.run(messaging.apublish_with_ack("c", 1, timeout=30))

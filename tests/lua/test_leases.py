@@ -162,7 +162,7 @@ class TestRelease:
 
 
 class TestPromote:
-    def put(self, server: Server, due: int, id: str, value: str) -> None:
+    def put(self, server: Server, due: int, id: str, value: str | bytes) -> None:
         server.execute("ZADD", DELAYED, due, id)
         server.execute("HSET", BODIES, id, value)
 
