@@ -50,7 +50,7 @@ class TaskQueue(QueueSubmits):
     """A queue of tasks.
 
     Args:
-        queue_name: its name.
+        queue_name: its name, printable text.
         priorities: the names of its priorities, highest first.
         app: the app that serves it, and whose server and codec are used; or
         url: the server, for an app of its own; see `App`.

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -22,7 +23,7 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
 from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
-from redis_toolkit.worker import forked
+from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
 
@@ -107,12 +108,12 @@ class Answerer:
         request = self._read(item)
         if not isinstance(request, IncomingRequest):
             return request
-        before = forked.generation
+        before, task = forked.generation, asyncio.current_task()
         try:
             result = await self.handler.binding.call(self._message(request), spread=request.spread)
-        except GeneratorExit:  # its loop is gone: nobody is left to be told
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and not handling.is_running(task):
+                raise  # its loop is gone: nobody is left to be told
             forked.end_fork(before, error)
             return self._failed(request, error)
         if forked.generation != before:

@@ -11,8 +11,9 @@ import asyncio
 import threading
 import weakref
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["begin", "current"]
+__all__ = ["begin", "current", "is_running"]
 
 Runner = asyncio.Task[None] | threading.Thread
 
@@ -28,6 +29,16 @@ def begin(loop: asyncio.AbstractEventLoop | None = None) -> None:
     loop = loop or asyncio._get_running_loop()
     task = asyncio.current_task(loop) if loop is not None else None
     _runner.set(weakref.ref(task or threading.current_thread()))
+
+
+def is_running(task: asyncio.Task[Any] | None) -> bool:
+    """Return whether this task is the one that runs here and now.
+
+    It tells a `GeneratorExit` that a handler raises from one by which its coroutine is closed, as its loop
+    is gone: then nobody is left to be told anything.
+    """
+    loop = asyncio._get_running_loop()
+    return loop is not None and asyncio.current_task(loop) is task
 
 
 def current() -> Runner | None:

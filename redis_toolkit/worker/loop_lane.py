@@ -116,7 +116,7 @@ class LoopLane(Lane):
                     self._call_thread()
 
     async def _handle_async(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
-        before = forked.generation
+        before, task = forked.generation, asyncio.current_task()
         try:
             if self._apart:
                 rest = begin(self.handler.binding.call, self._message(channel, glob, body))
@@ -126,16 +126,15 @@ class LoopLane(Lane):
                 await self.handler.binding.call(self._message(channel, glob, body))
             if forked.generation != before:
                 forked.end_fork(before)
-        except GeneratorExit:  # the loop is gone: nobody is left to handle anything
-            raise
         except asyncio.CancelledError as error:
             forked.end_fork(before, error)
             if not self._abandoned:
                 self._failed(channel, error)
-            task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and not handling.is_running(task):
+                raise  # the loop is gone: nobody is left to handle anything
             forked.end_fork(before, error)
             self._failed(channel, error)
 

@@ -23,7 +23,7 @@ from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Claimed, Settlement
 from redis_toolkit.jobs import Durable, Job
 from redis_toolkit.task_context import running
-from redis_toolkit.worker import forked
+from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.answering import OVERHEAD, QUICK
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.ending import Ending
@@ -124,7 +124,7 @@ class Performer:
                 async with asyncio.timeout(limit) as late:
                     result = await self._call(item)
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and not _is_current(task):
+            if isinstance(error, GeneratorExit) and not handling.is_running(task):
                 raise  # its loop is gone: nobody is left to settle anything
             forked.end_fork(before, error)
             return self._raised(item, error, task, late)
@@ -203,14 +203,6 @@ def _cancel(item: Item, task: asyncio.Task[Any]) -> None:
     if item.interrupt is not None:  # else it has ended meanwhile
         item.told = True
         task.cancel()
-
-
-def _is_current(task: asyncio.Task[Any]) -> bool:
-    """Return whether a task runs here and now: else its coroutine is being closed."""
-    try:
-        return asyncio.current_task() is task
-    except RuntimeError:  # no loop runs here
-        return False
 
 
 def _calm(task: asyncio.Task[Any]) -> None:

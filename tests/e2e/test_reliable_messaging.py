@@ -161,9 +161,9 @@ def test_the_handler_gets_what_was_published(make: Make, message: Any) -> None:
     assert got == [message]
 
 
-@pytest.mark.parametrize("style", ["sync", "awaited"])
+@pytest.mark.parametrize("way", ["sync", "awaited"])
 def test_one_that_was_handled_counts_though_it_cannot_be_taken_out(
-    make: Make, style: str, monkeypatch: pytest.MonkeyPatch
+    make: Make, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> Flow[None]:
         yield Call((("NOSUCHCOMMAND",),), repeatable=True)
@@ -171,7 +171,7 @@ def test_one_that_was_handled_counts_though_it_cannot_be_taken_out(
     monkeypatch.setattr(durable, "drop", refuse)
     messaging = make()
     with messaging.create_ack_subscriber("c", lambda message: None):
-        if style == "sync":
+        if way == "sync":
             assert messaging.publish_with_ack("c", 1, timeout=30)
         else:
             assert asyncio.run(messaging.apublish_with_ack("c", 1, timeout=30))

@@ -134,7 +134,9 @@ def test_a_blocking_call_in_a_coroutine_names_its_twin(make: Make, client: App, 
     assert f"await a{name}()" in client.request("call", timeout=60)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError("mine"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), asyncio.CancelledError("mine"), KeyboardInterrupt(), GeneratorExit()]
+)
 def test_whatever_a_coroutine_raises_is_its_callers_error(
     make: Make, client: App, error: BaseException
 ) -> None:
@@ -199,15 +201,15 @@ def test_errors_of_event_handlers_end_nothing(make: Make, client: App) -> None:
 
     @app.on("numbers")
     async def take(number: int) -> None:
-        for bad, error in enumerate((ValueError, SystemExit, asyncio.CancelledError)):
+        for bad, error in enumerate((ValueError, SystemExit, asyncio.CancelledError, GeneratorExit)):
             if number == bad:
                 raise error
         got.append(number)
 
     app.start()
-    client.publish_many("numbers", range(5))
-    eventually(lambda: got == [3, 4], what="the events behind the errors")
-    assert app.counters == {"failed": 3}
+    client.publish_many("numbers", range(6))
+    eventually(lambda: got == [4, 5], what="the events behind the errors")
+    assert app.counters == {"failed": 4}
 
 
 def test_a_flood_of_events_leaves_the_loop_to_others(make: Make, client: App) -> None:
