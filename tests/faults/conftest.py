@@ -25,11 +25,13 @@ from tests.e2e.conftest import (  # noqa: F401 - fixtures
 )
 from tests.e2e.styles import BASE, OTHERS
 from tests.faults.traffic import Traffic
+from tests.faults.work import Work
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 StartTraffic = Callable[..., Any]
+StartWork = Callable[..., Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,5 +73,26 @@ def traffic(
                 traffic.flows()
                 yield traffic
             proxy.fin()  # what a dead network has left half open
+
+    return start
+
+
+@pytest.fixture
+def work(
+    proxy: Proxy,
+    make_app: MakeApp,  # noqa: F811
+    quickly: dict[str, Any],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> StartWork:
+    """Return a function that starts durable work through the proxy, with options for the apps in `options`."""
+
+    caplog.set_level(logging.CRITICAL, "redis_toolkit")  # thousands of lines say what is expected here
+
+    @contextmanager
+    def start(options: dict[str, Any] | None = None, **how: Any) -> Iterator[Work]:
+        settings = {**quickly, "lease": 2.0, "command_timeout": 3.0, **(options or {})}
+        with Work(make_app(proxy.url, **settings), make_app(proxy.url, **settings), **how) as work:
+            work.flows()
+            yield work
 
     return start
