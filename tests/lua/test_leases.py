@@ -201,6 +201,17 @@ class TestPromote:
         drive(server, leases.promote(SOURCE))
         assert all_keys(server) == set()
 
+    @pytest.mark.fault(29, "tasks")
+    def test_a_body_that_is_none_of_ours_stops_nothing_and_is_kept(self, server: Server) -> None:
+        for number, value in enumerate(["", "garbage", "low 1"]):
+            self.put(server, 1, f"foreign {number}", value)
+        self.put(server, 2, "a", "low 1 x")
+        assert drive(server, leases.promote(SOURCE)).error == ""
+        assert [found for _, found in entries(server, LOW)] == [
+            {"b": ""}, {"b": "garbage"}, {"b": "low 1"}, {"b": "x"}
+        ]  # fmt: skip
+        assert all_keys(server) == {LOW}
+
     @pytest.mark.fault(25, "tasks")
     def test_it_goes_on_when_memory_is_full(self, server: Server) -> None:
         self.put(server, 1, "a", "low 1 x")

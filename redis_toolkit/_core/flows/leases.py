@@ -306,7 +306,8 @@ def promote(source: Source) -> Flow[Claim]:
 
     It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
     """
-    call = ScriptCall(PROMOTE, (source.delayed, source.bodies, source.prefix), (PROMOTED, source.id_field))
+    keys = (source.delayed, source.bodies, source.prefix, source.prefix + source.back[-1])
+    call = ScriptCall(PROMOTE, keys, (PROMOTED, source.id_field))
     runs = 0
     while True:
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)

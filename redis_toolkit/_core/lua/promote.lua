@@ -1,10 +1,11 @@
 -- Moves what is due to the stream where it is claimed.
--- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 prefix of the STREAMs
+-- KEYS 1 ZSET of what is due later, 2 HASH of its bodies, 3 prefix of the STREAMs, 4 STREAM for what names none
 -- ARGV 1 how many at most, 2 field that gets the id or ''
 -- Returns {server ms, earliest due ms or '', how many were moved, error or ''}.
 --
 -- The first writes remove nothing: they prove that removing is allowed, and let the others pass when memory
--- is full. What a stream refuses stays where it is, due one second later, so that it stops nothing else.
+-- is full. A body that is none of ours goes to the last stream as it is: whoever claims it buries it. What
+-- a stream refuses stays where it is, due one second later, so that it stops nothing else.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREM', KEYS[1], '')
@@ -15,9 +16,10 @@ for place, value in ipairs(#ids > 0 and redis.call('HMGET', KEYS[2], unpack(ids)
   local id, said = ids[place], nil
   if value then
     local one = value:find(' ', 1, true)
-    local two = value:find(' ', one + 1, true)
-    local fields = {'b', value:sub(two + 1)}
-    local attempt = value:sub(one + 1, two - 1)
+    local two = one and value:find(' ', one + 1, true)
+    local stream = two and KEYS[3] .. value:sub(1, one - 1) or KEYS[4]
+    local fields = {'b', two and value:sub(two + 1) or value}
+    local attempt = two and value:sub(one + 1, two - 1) or '1'
     if attempt ~= '1' then
       fields[3], fields[4] = 'a', attempt
     end
@@ -25,7 +27,7 @@ for place, value in ipairs(#ids > 0 and redis.call('HMGET', KEYS[2], unpack(ids)
       fields[#fields + 1] = ARGV[2]
       fields[#fields + 1] = id
     end
-    said = redis.pcall('XADD', KEYS[3] .. value:sub(1, one - 1), '*', unpack(fields))
+    said = redis.pcall('XADD', stream, '*', unpack(fields))
   end
   if type(said) == 'table' and said.err then
     trouble = said.err
