@@ -14,9 +14,7 @@ from tests.kit.servers import Server
 
 
 @pytest.mark.fault(14, "durable", "tasks")
-def test_all_connections_are_killed_again_and_again(
-    own_server: Server, work: StartWork, tier: Tier
-) -> None:
+def test_all_connections_are_killed_again_and_again(own_server: Server, work: StartWork, tier: Tier) -> None:
     def kill() -> None:
         for kind in ("normal", "pubsub"):
             own_server.execute("CLIENT", "KILL", "TYPE", kind)
@@ -55,9 +53,7 @@ def test_a_network_that_swallows_everything_for_a_while(
 
 
 @pytest.mark.fault(18, "durable", "tasks")
-def test_executed_and_the_reply_dropped_again_and_again(
-    proxy: Proxy, work: StartWork, tier: Tier
-) -> None:
+def test_executed_and_the_reply_dropped_again_and_again(proxy: Proxy, work: StartWork, tier: Tier) -> None:
     chance = seeded()
     with work() as flowing:
         for _ in range(tier(12, 300)):
