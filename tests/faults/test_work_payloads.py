@@ -1,4 +1,4 @@
-"""Garbage, bombs, too much and the unknown in what is kept: a dead letter with the bytes, and the next goes on."""
+"""Garbage, bombs, too much and the unknown in what is kept: a dead letter, and the next goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from redis_toolkit import App, PayloadTooLarge, keys
+from redis_toolkit import App, PayloadTooLarge, SignedCodec, keys
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.core.callers import calling
 from tests.e2e.conftest import MakeApp
@@ -152,11 +152,11 @@ def test_another_codec_and_a_newer_envelope_are_dead_letters_that_say_so(
     own_server: Server, make_app: MakeApp, quickly: dict[str, Any], every_style: None
 ) -> None:
     got = Got(make_app(own_server.url, **quickly), make_app(own_server.url, **quickly))
-    other = make_app(own_server.url, codec="msgpack")
+    other = make_app(own_server.url, codec=SignedCodec("json", "a secret of 16 bytes or more"))
     with got.app:
         got.goes_on("before")
-        other.publish("orders", {"by": "msgpack"})
-        TaskQueue("q", app=other).submit("take", {"by": "msgpack"})
+        other.publish("orders", {"by": "another"}, headers={"an": "envelope"})
+        TaskQueue("q", app=other).submit("take", {"by": "another"})
         got.goes_on("after")
         got.at_rest()
         for letters in (got.caller.dead("orders", "billing"), got.queue.dead()):
@@ -241,7 +241,9 @@ def test_bombs_are_dead_letters_in_little_memory(
     programs: Programs, client: App, own_server: Server, codec: str, tier: Tier
 ) -> None:
     programs.start(SERVING, settings={"codec": codec})
-    before = client.request("state", timeout=60, retries=100)
+    eventually(lambda: len(client.groups("orders")) == 2, what="the groups")
+    eventually(lambda: own_server.execute("EXISTS", keys.servers("state")), what="the registration")
+    before = client.request("state", timeout=60)
     queues = [TaskQueue(name, app=client) for name in ("threads", "coroutines")]
     bombs = [(True, *bomb) for bomb in JSON_BOMBS.items()]
     bombs += [(False, *bomb) for bomb in MSGPACK_BOMBS.items()]
@@ -259,10 +261,9 @@ def test_bombs_are_dead_letters_in_little_memory(
     )
     assert {entry["data"] for entry in programs.history.read("heard")} == {"after"}
     count = len(bombs) * tier(1, 5)
-    for group in client.groups("orders"):
-        eventually(
-            lambda name=group.name: own_server.execute("XLEN", keys.group_dead("orders", name)) == count
-        )  # type: ignore[misc]
+    names = [group.name for group in client.groups("orders")]
+    for name in names:
+        eventually(lambda key=keys.group_dead("orders", name): own_server.execute("XLEN", key) == count)  # type: ignore[misc]
     for queue in queues:
         eventually(lambda queue=queue: queue.stats().dead == count)  # type: ignore[misc]
     after = client.request("state", timeout=60)

@@ -1,4 +1,4 @@
-"""A server that is killed, forgets, stands still, loads, is a replica, or is full, while durable work flows."""
+"""A server that is killed, forgets, stands still, loads, is a replica or full, while durable work flows."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Work:
         self.ran: dict[str, set[int]] = defaultdict(set)
         self.sent: dict[str, set[int]] = defaultdict(set)
         self.outcomes: Counter[str] = Counter()
-        self._ends = (OutcomeUnknown, ServerUnreachable, *refusals)
+        self._ends: tuple[type[Exception], ...] = (OutcomeUnknown, ServerUnreachable, *refusals)
         self._lock = threading.Lock()
         self._enough = threading.Event()
         self._background = Background()
@@ -138,9 +138,6 @@ class Work:
 
     def flows(self, more: int = 3) -> None:
         """Wait until what is sent from now on runs in each way."""
-        if not self.whole:
-            for numbers in self.sent.values():
-                numbers.clear()
         before = {way: set(self.ran[way]) for way in WAYS}
 
         def again() -> bool:
@@ -153,6 +150,9 @@ class Work:
             news = {way: len(self.ran[way] - before[way]) for way in WAYS}
             error.add_note(f"ran: {news}, outcomes: {self.outcomes}")
             raise
+        if not self.whole:
+            for numbers in self.sent.values():
+                numbers.clear()
 
     def lasts(self, seconds: float, disturb: Callable[[], object] | None = None) -> None:
         """Go on for a while, disturbed again and again."""

@@ -61,6 +61,7 @@ def _at_rest(app: App, caller: Caller) -> None:
     assert (stats.running, stats.later, stats.ready) == (0, 0, {"high": 0, "low": 0})
 
 
+@pytest.mark.fault(14, "tasks")
 def test_no_task_is_lost_while_all_connections_are_cut_again_and_again(
     make: Make, caller: Caller, bus: Server
 ) -> None:
@@ -76,6 +77,7 @@ def test_no_task_is_lost_while_all_connections_are_cut_again_and_again(
     _at_rest(app, caller)
 
 
+@pytest.mark.fault(12, "tasks")
 def test_scripts_that_the_server_forgets_are_unnoticed(make: Make, caller: Caller, bus: Server) -> None:
     app = make()
     ran = _counting(app)
@@ -88,6 +90,7 @@ def test_scripts_that_the_server_forgets_are_unnoticed(make: Make, caller: Calle
     _at_rest(app, caller)
 
 
+@pytest.mark.fault(18, "tasks")
 def test_a_settlement_whose_reply_is_lost_is_sent_again_and_counts_once(
     caller: Caller, bus: Server, gate: Gate
 ) -> None:
@@ -113,6 +116,7 @@ def test_a_settlement_whose_reply_is_lost_is_sent_again_and_counts_once(
             app.stop()
 
 
+@pytest.mark.fault(18, "tasks")
 def test_what_a_lost_claim_had_is_recovered(caller: Caller, bus: Server) -> None:
     with Proxy("127.0.0.1", bus.port) as proxy:
         app = App(f"redis://127.0.0.1:{proxy.port}/0", reconnect_cap=0.1, block=0.2, lease=0.5)
@@ -128,6 +132,7 @@ def test_what_a_lost_claim_had_is_recovered(caller: Caller, bus: Server) -> None
             app.stop()
 
 
+@pytest.mark.fault(34, "tasks")
 def test_an_end_that_the_server_refuses_is_kept_until_it_does_not(
     make: Make, caller: Caller, bus: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +160,7 @@ def test_an_end_that_the_server_refuses_is_kept_until_it_does_not(
     _at_rest(app, caller)
 
 
+@pytest.mark.fault(34, "tasks")
 def test_an_end_that_the_server_refuses_is_kept_while_others_are_settled(
     make: Make, caller: Caller, bus: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +187,7 @@ def test_an_end_that_the_server_refuses_is_kept_while_others_are_settled(
     _at_rest(app, caller)
 
 
+@pytest.mark.fault(34, "tasks")
 def test_a_stream_that_is_none_holds_up_no_more_than_its_own_tasks(
     make: Make, caller: Caller, bus: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -268,6 +275,7 @@ app.run(workers=0)
 """
 
 
+@pytest.mark.fault(1, "tasks")
 def test_what_a_killed_process_had_is_run_by_another(
     make: Make, caller: Caller, bus: Server, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def again_and_again(do: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.fault(12, "tasks")
 def test_scripts_that_the_server_forgets_are_sent_again(
     make_crew: MakeCrew, queue: Queue, bus: Server
 ) -> None:
