@@ -2,7 +2,7 @@
 
 ``--quick`` is for development: fewer calls and rounds. ``--scale`` adds how throughput and latency grow
 with callers, payloads, channels and processes. ``--only request`` runs one workload; what other runs
-have found stays in the table.
+have found stays in the table. ``--more`` adds rounds to it, for a machine that is quiet only for a while.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=(*report.WORKLOADS, "scale"), help="one workload; may be repeated"
     )
+    parser.add_argument("--more", action="store_true", help="add the rounds to those that are kept")
     parser.add_argument("--no-pin", action="store_true", help="let everybody run on any core")
     parser.add_argument("--report", action="store_true", help="measure nothing, write table and plots again")
     given = parser.parse_args()
     names = given.only or [*report.WORKLOADS, *(["scale"] if given.scale else [])]
     if not given.report:
         rounds, scale = given.rounds or (2 if given.quick else 5), 0.1 if given.quick else 1.0
-        run(names, rounds=rounds, scale=scale, pinned=not given.no_pin)
+        run(names, rounds=rounds, scale=scale, pinned=not given.no_pin, more=given.more)
     report.write()
 
 
-def run(names: list[str], *, rounds: int, scale: float, pinned: bool) -> None:
+def run(names: list[str], *, rounds: int, scale: float, pinned: bool, more: bool = False) -> None:
     """Measure workloads and keep what was found."""
     with ExitStack() as stack:
         stage = Stage(stack, rounds=rounds, scale=scale, pinned=pinned)
@@ -45,7 +46,7 @@ def run(names: list[str], *, rounds: int, scale: float, pinned: bool) -> None:
             for section in workload.sections(stage):
                 print("\n".join(report.section_lines(section)), flush=True)
                 sections.append(section)
-            report.keep(name, sections, stage.versions, rounds, pinned=stage.pinned)
+            report.keep(name, sections, stage.versions, rounds, pinned=stage.pinned, more=more)
             print(f"\n{name}: {time.monotonic() - begun:.0f} s\n", flush=True)
 
 

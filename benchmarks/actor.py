@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cores
-from benchmarks.environments import HERE, interpreter
+from benchmarks.environments import HERE, command, variables
 from benchmarks.servers import cpu_seconds
 from tests.kit import proc
 
@@ -50,12 +50,12 @@ class Actor:
     ) -> None:
         self.program, self.role = program, role.rpartition("_")[2]
         self._log = log
-        command = [interpreter(environment), "-m", f"benchmarks.actors.{program}", role, json.dumps(given)]
+        run = [*command(environment, program), role, json.dumps(given)]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                command,
+                run,
                 cwd=REPOSITORY,
-                env=surroundings(),
+                env=surroundings() | variables(environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -95,6 +95,14 @@ class Actor:
     def cpu(self) -> float:
         """Return the CPU seconds that it and its known worker processes have used."""
         return cpu_seconds([self._process.pid, *self._children])
+
+    def adopt(self) -> None:
+        """Know all worker processes that it has now, whatever it is, and theirs."""
+        self._children, parents = [], [self._process.pid]
+        while parents:
+            found = proc.children(parents.pop())
+            self._children += found
+            parents += found
 
     def memory_mb(self) -> dict[str, float]:
         """Return the resident and the proportional memory of its first worker process, or its own."""

@@ -20,9 +20,11 @@ SERVER = "server"
 LAYOUT = {
     SERVER: {0, 3},
     "worker": {2},
+    "group": {2},
     "listener": {2},
     "caller": {1},
     "publisher": {1},
+    "submitter": {1},
     "benchmark": {1},
 }
 """By role: numbers of cores among those that this process may use."""

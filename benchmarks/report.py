@@ -23,7 +23,17 @@ from benchmarks.growth import drawn, growth_lines
 
 __all__ = ["PAGE", "WORKLOADS", "keep", "page", "section_lines", "targets", "write"]
 
-WORKLOADS = ("request", "concurrent", "in_flight", "live_events", "publish", "import_time", "idle")
+WORKLOADS = (
+    "request",
+    "concurrent",
+    "in_flight",
+    "live_events",
+    "publish",
+    "tasks",
+    "tasks_more",
+    "import_time",
+    "idle",
+)
 SCALE = "scale"
 RESULTS = HERE / "results"
 NOTES = HERE / "notes.md"
@@ -52,8 +62,17 @@ about 80 bytes of JSON and parses it on both sides; where somebody sends bytes t
 """
 
 
-def keep(name: str, sections: list[Section], versions: str, rounds: int, *, pinned: bool) -> None:
-    """Keep what was found of one workload."""
+def keep(
+    name: str, sections: list[Section], versions: str, rounds: int, *, pinned: bool, more: bool = False
+) -> None:
+    """Keep what was found of one workload; ``more`` rounds go to those that are there."""
+    before = _found(name) if more else None
+    if before is not None:
+        rounds += before["rounds"]
+        kept = {section.title: section for section in before["sections"]}
+        for section in sections:
+            section.rounds[:0] = kept[section.title].rounds
+            section.failures = kept[section.title].failures | section.failures
     python = f"Python {platform.python_version()}"
     found = {
         "sections": [section.to_json() for section in sections],

@@ -54,6 +54,14 @@ class Valkey:
         lines = text.decode(errors="replace").splitlines()[1:]
         return [(line.split('"')[1].lower(), " lua] " in line) for line in lines]
 
+    def clear(self) -> None:
+        """Remove all keys."""
+        self._client.flushall()
+
+    def memory(self) -> int:
+        """Return the bytes that it has allocated."""
+        return int(self._client.info("memory")["used_memory"])
+
     def connections(self) -> int:
         """Return how many clients are connected."""
         return int(self._client.info("clients")["connected_clients"])

@@ -103,14 +103,16 @@ class Contestants:
         """Return the name of a channel that no other contestant uses."""
         return f"{kind.replace(' ', '-')}-{next(_numbers)}"
 
-    def add(self, name: str, prepare: Callable[[], Measure]) -> None:
+    def add(self, name: str, prepare: Callable[[], Measure], *, warm: bool = True) -> None:
         """Let somebody take part: ``prepare`` starts the actors and returns what measures once.
 
-        Who cannot start is noted in the section, and the others go on without.
+        Who cannot start is noted in the section, and the others go on without. Without ``warm`` the first
+        measurement counts: for those that start new actors each time.
         """
         try:
             measure = prepare()
-            measure()  # warm up; and whoever fails, fails here
+            if warm:
+                measure()  # and whoever fails, fails here
             self._measures[name] = measure
         except (ActorFailed, Unavailable) as error:
             self._section.failures[name] = str(error)
@@ -132,7 +134,7 @@ class Contestants:
             for name in [*names[first:], *names[:first]]:
                 try:
                     figures[name] = self._measures[name]()
-                except ActorFailed as error:
+                except (ActorFailed, Unavailable) as error:
                     self._section.failures[name] = f"in round {number + 1}: {error}"
                     del self._measures[name]
             self._section.rounds.append({name: figures[name] for name in names if name in figures})
