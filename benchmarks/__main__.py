@@ -1,7 +1,7 @@
 """``python -m benchmarks``: run the workloads, and write the table and the plots.
 
 ``--quick`` is for development: fewer calls and rounds. ``--scale`` adds how throughput and latency grow
-with callers, payloads, channels and processes. ``--only request`` runs one workload; what other runs
+with callers, payloads, channels, processes and a backlog of tasks. ``--only request`` runs one workload; what other runs
 have found stays in the table. ``--more`` adds rounds to it, for a machine that is quiet only for a while.
 """
 
@@ -23,13 +23,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds in which all take turns (5)")
     parser.add_argument("--scale", action="store_true", help="also measure how it grows")
     parser.add_argument(
-        "--only", action="append", choices=(*report.WORKLOADS, "scale"), help="one workload; may be repeated"
+        "--only",
+        action="append",
+        choices=(*report.WORKLOADS, report.SCALE),
+        help="one workload; may be repeated",
     )
     parser.add_argument("--more", action="store_true", help="add the rounds to those that are kept")
     parser.add_argument("--no-pin", action="store_true", help="let everybody run on any core")
     parser.add_argument("--report", action="store_true", help="measure nothing, write table and plots again")
     given = parser.parse_args()
-    names = given.only or [*report.WORKLOADS, *(["scale"] if given.scale else [])]
+    usual = [name for name in report.WORKLOADS if name not in report.LONG]
+    names = given.only or [*usual, *((*report.LONG, report.SCALE) if given.scale else ())]
     if not given.report:
         rounds, scale = given.rounds or (2 if given.quick else 5), 0.1 if given.quick else 1.0
         run(names, rounds=rounds, scale=scale, pinned=not given.no_pin, more=given.more)

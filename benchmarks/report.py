@@ -31,9 +31,16 @@ WORKLOADS = (
     "publish",
     "tasks",
     "tasks_more",
+    "submit",
+    "durable_events",
+    "task_latency",
     "import_time",
     "idle",
+    "idle_durable",
+    "backlog",
 )
+LONG = ("backlog",)
+"""Those that only ``--scale`` runs."""
 SCALE = "scale"
 RESULTS = HERE / "results"
 NOTES = HERE / "notes.md"

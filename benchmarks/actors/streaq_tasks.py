@@ -48,7 +48,8 @@ async def submitter(url: str, queue: str) -> None:
     serving = new_worker(url, queue)
 
     @serving.task(name="noop")  # type: ignore[untyped-decorator, unused-ignore]
-    async def noop(order_id: int, amount: float, customer: str, items: list[int]) -> int: ...
+    async def noop(order_id: int, amount: float, customer: str, items: list[int]) -> int:
+        return 1
 
     async def submit(count: int) -> None:
         for first in range(0, count, AT_ONCE):

@@ -2,10 +2,12 @@
 
 - ``submitter``: one ``XADD`` for each round trip, or a thousand in a pipeline.
 - ``worker``: ``XREADGROUP`` of a hundred entries, then one ``XACK`` in the same packet with the next read.
+- ``reading_worker``: the same by ``xreadgroup`` and ``xack``, and each body is parsed.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
@@ -69,5 +71,23 @@ def worker(url: str, queue: str, tally: str) -> None:
     converse()
 
 
+def reading_worker(url: str, queue: str, tally: str) -> None:
+    """Read entries and acknowledge them, as redis-py is commonly used."""
+    client: Any = redis.Redis.from_url(url, protocol=2)
+    client.xgroup_create(queue, GROUP, "0", mkstream=True)
+    arrived = Tally(tally).arrived
+
+    def serve() -> None:
+        while True:
+            for _, entries in client.xreadgroup(GROUP, "one", {queue: ">"}, count=BATCH, block=1000):
+                for _, fields in entries:
+                    json.loads(fields[b"m"])
+                    arrived()
+                client.xack(queue, GROUP, *(entry for entry, _ in entries))
+
+    threading.Thread(target=serve, daemon=True).start()
+    converse()
+
+
 if __name__ == "__main__":
-    play(submitter, worker)
+    play(submitter, worker, reading_worker)

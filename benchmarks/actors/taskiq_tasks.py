@@ -45,7 +45,8 @@ async def submitter(url: str, queue: str) -> None:
     broker = new_broker(url, queue)
 
     @broker.task(task_name="noop")  # type: ignore[untyped-decorator, unused-ignore]
-    async def noop(order_id: int, amount: float, customer: str, items: list[int]) -> int: ...
+    async def noop(order_id: int, amount: float, customer: str, items: list[int]) -> int:
+        return 1
 
     await broker.startup()
 

@@ -40,7 +40,7 @@ class Drain:
         given: parameters of the worker.
         submits: parameters of the submitter.
         before: called with the name of the queue before anything is in it.
-        after: called with the figures when the backlog is there, to add what it tells.
+        watched: how many of them are waited for; None: all.
     """
 
     program: str
@@ -51,7 +51,7 @@ class Drain:
     given: dict[str, Any] = field(default_factory=dict)
     submits: dict[str, Any] = field(default_factory=dict)
     before: Callable[[str], None] | None = None
-    after: Callable[[Figures], None] | None = None
+    watched: int | None = None
 
     def measure(self, them: Contestants, stage: Stage) -> Figures:
         """Make the backlog, let a new worker drain it, and return how fast it was."""
@@ -62,15 +62,14 @@ class Drain:
             if self.before is not None:
                 self.before(queue)
             submitter = them.actor(self.program, self.submitter, self.environment, **common, **self.submits)
-            figures: Figures = {}
+            before = stage.valkey.memory()
             submitter.ask("submit", count=self.count)
             submitter.close()
-            if self.after is not None:
-                self.after(figures)
+            per_task = (stage.valkey.memory() - before) / self.count
             given = {**common, "tally": str(tally), **self.given}
             worker = them.actor(self.program, self.role, self.environment, **given)
             try:
-                return figures | self._watch(stage, worker, tally)
+                return {**self._watch(stage, worker, tally), "bytes": per_task}
             finally:
                 worker.close()
         finally:
@@ -82,14 +81,14 @@ class Drain:
         def wait(wanted: int) -> tuple[int, float, float]:
             while (found := total(tally))[0] < wanted:
                 if time.monotonic() > until:
-                    raise ActorFailed(f"{found[0]} of {self.count} in {PATIENCE:g} s")
+                    raise ActorFailed(f"{found[0]} of {wanted} in {PATIENCE:g} s")
                 time.sleep(LOOK)
             return found
 
         begun = wait(1)[0]
         worker.adopt()
         server, used, commands = stage.valkey.cpu(), worker.cpu(), stage.valkey.commands()
-        count, first, last = wait(self.count)
+        count, first, last = wait(self.watched or self.count)
         calls = max(count - begun, 1)
         rate, server_us = (count - 1) / (last - first), (stage.valkey.cpu() - server) / calls * 1e6
         return {

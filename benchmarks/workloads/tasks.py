@@ -17,12 +17,12 @@ TASKIQ, BULLMQ = "taskiq", "BullMQ on Node"
 CONTESTANTS = {
     OURS: Drain("our_tasks", 60_000, given={"kind": "def"}),
     OURS_ASYNC: Drain("our_tasks", 60_000, given={"kind": "async def"}),
-    TASKIQ: Drain("taskiq_tasks", 6_000, "taskiq"),
-    BULLMQ: Drain("bullmq_tasks", 30_000, "bullmq"),
+    TASKIQ: Drain("taskiq_tasks", 5_000, "taskiq"),
+    BULLMQ: Drain("bullmq_tasks", 20_000, "bullmq"),
     "dramatiq": Drain("dramatiq_tasks", 4_000, "dramatiq"),
     "arq": Drain("arq_tasks", 3_000, "arq"),
-    "celery": Drain("celery_tasks", 2_000, "celery"),
-    "streaQ": Drain("streaq_tasks", 3_000, "streaq"),
+    "celery": Drain("celery_tasks", 1_500, "celery"),
+    "streaQ": Drain("streaq_tasks", 2_000, "streaq"),
 }
 TARGETS = {
     TITLE: [
