@@ -1,8 +1,8 @@
 """``python -m benchmarks``: run the workloads, and write the table and the plots.
 
 ``--quick`` is for development: fewer calls and rounds. ``--scale`` adds how throughput and latency grow
-with callers, payloads, channels, processes and a backlog of tasks. ``--only request`` runs one workload; what other runs
-have found stays in the table. ``--more`` adds rounds to it, for a machine that is quiet only for a while.
+with callers, payloads, channels and processes, and a backlog of a million tasks. ``--only request`` runs one
+workload; what other runs have found stays in the table. ``--more`` adds rounds to those that are kept.
 """
 
 from __future__ import annotations
