@@ -55,11 +55,13 @@ INTRODUCTION = """\
 Written by `make bench`: the project, its peers and the raw floors side by side, in turns, on one Valkey
 without persistence and one NATS server, both over loopback TCP. Everybody sends and answers the same order of
 about 80 bytes of JSON and parses it on both sides; where somebody sends bytes that are ready, it is said.
+Queues of tasks take part with one worker process and the settings that they advise for speed, BullMQ on Node.
 
 - Only the ratios within one run count; absolute figures depend on the machine. A figure is the median of the
   rounds; a ratio is the median of the ratios within each round, with the smallest and the largest behind it.
 - What is timed is the steady state: each caller's first calls are not counted, and the callers go on until
-  the last call that counts is answered.
+  the last call that counts is answered. A worker that drains a backlog is timed from the first task to the
+  last, not while it starts.
 - The server, the asking side and the answering side have cores of their own, the same for all contestants.
   Without that, the rounds of one contestant differ more, and how long a single request takes depends on where
   the scheduler puts everybody; so that one is shown both ways.

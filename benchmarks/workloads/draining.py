@@ -8,6 +8,7 @@ first task on.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Drain:
 
     def measure(self, them: Contestants, stage: Stage) -> Figures:
         """Make the backlog, let a new worker drain it, and return how fast it was."""
-        queue, tally = f"drain-{next(_numbers)}", stage.log.with_name("tally")
+        queue, tally = f"drain-{next(_numbers)}", stage.log.with_name(f"tally-{os.getpid()}")
         common = {"url": stage.valkey.url, "queue": queue}
         empty(tally)
         try:
@@ -74,6 +75,7 @@ class Drain:
                 worker.close()
         finally:
             stage.valkey.clear()
+            tally.unlink()
 
     def _watch(self, stage: Stage, worker: Actor, tally: Path) -> Figures:
         until = time.monotonic() + PATIENCE
