@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -24,24 +25,25 @@ class Tally:
     """The place of this process; it is taken with the first call, which may be after a fork."""
 
     def __init__(self, path: str) -> None:
-        self._path, self._pid = path, 0
+        self._path = path
+        self._numbers: memoryview[float] | None = None
+        self._lock = threading.Lock()
 
     def arrived(self) -> None:
-        """Note one call."""
-        if not self._pid:
-            self._open()
-        numbers, now = self._numbers, time.perf_counter()
-        if not numbers[0]:
-            numbers[1] = now
-        numbers[0] += 1.0
-        numbers[2] = now
+        """Note one call, from any thread."""
+        with self._lock:
+            numbers, now = self._numbers or self._open(), time.perf_counter()
+            if not numbers[0]:
+                numbers[1] = now
+            numbers[0] += 1.0
+            numbers[2] = now
 
-    def _open(self) -> None:
-        self._pid = os.getpid()
+    def _open(self) -> memoryview[float]:
         with Path(self._path).open("r+b") as file:
             mapped = mmap.mmap(file.fileno(), SIZE)
-        begin = self._pid % PLACES * WIDTH
+        begin = os.getpid() % PLACES * WIDTH
         self._numbers = memoryview(mapped).cast("d")[begin : begin + WIDTH]
+        return self._numbers
 
 
 def empty(path: Path) -> None:
