@@ -4,6 +4,7 @@ Rules:
 
 - The server has two cores, as NATS uses more than one; the asking and the answering side have one each.
 - The benchmark itself waits while calls are measured, and sends floods: it shares the asking side's core.
+- Where many worker processes are measured, the server has one core and they share the others.
 - Where the machine has fewer cores than that, or cannot pin, nobody is pinned, and the page says so.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["LAYOUT", "SERVER", "available", "pin", "release"]
+__all__ = ["LAYOUT", "SERVER", "available", "many_workers", "pin", "release"]
 
 SERVER = "server"
 LAYOUT = {
@@ -34,6 +36,17 @@ _USABLE = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 def available() -> bool:
     """Return whether the layout fits this machine."""
     return len(_USABLE) >= 4
+
+
+@contextmanager
+def many_workers() -> Iterator[None]:
+    """Meanwhile the server has one core, and worker processes share the others."""
+    before = dict(LAYOUT)
+    LAYOUT.update({SERVER: {0}, "worker": {1, 2, 3}})
+    try:
+        yield
+    finally:
+        LAYOUT.update(before)
 
 
 def pin(pid: int, role: str) -> None:

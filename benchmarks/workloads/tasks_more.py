@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from benchmarks import cores
 from benchmarks.figures import Section, Target
 from benchmarks.stage import Stage
 from benchmarks.workloads.draining import Drain
@@ -42,19 +43,19 @@ def sections(stage: Stage) -> Iterator[Section]:
         "The same with `result_ttl=0`: nothing of a task that has ended is kept.",
         {"ttl": 0},
     )
-    yield _compared(
-        stage,
-        MANY,
-        "The same with three worker processes; nobody is pinned, so they share four cores with the server. "
-        "`server busy` is the share of one core that Redis takes.",
-        {"workers": PROCESSES},
-        pinned=False,
-    )
+    with cores.many_workers():
+        yield _compared(
+            stage,
+            MANY,
+            "The same with three worker processes, which share three cores; the server has the fourth. "
+            "`server busy` is the share of its core that Redis takes.",
+            {"workers": PROCESSES},
+        )
 
 
-def _compared(stage: Stage, title: str, unit: str, given: dict[str, int], *, pinned: bool = True) -> Section:
+def _compared(stage: Stage, title: str, unit: str, given: dict[str, int]) -> Section:
     section = Section(title, unit, TARGETS[title])
-    with stage.contestants(section, pinned=pinned) as them:
+    with stage.contestants(section) as them:
         for kind in KINDS:
             without, usual, many = _pair(kind)
             changed = many if "workers" in given else without
