@@ -29,7 +29,7 @@ TARGETS = {
         for kind in KINDS
         for target in (
             Target("per_second", _pair(kind)[2], 2.2, _pair(kind)[1]),
-            Target("server_busy", _pair(kind)[2], None, _pair(kind)[1]),
+            Target("server_busy", _pair(kind)[2], 0.8),
         )
     ],
 }
