@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # mkdocs-material's notice about its successor.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test faults test-all coverage lint format docs lock clean
+.PHONY: help demo test faults chaos test-all coverage lint format docs lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -59,6 +59,9 @@ test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the
 
 faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for real, what held and what failed
 	@$(BIN)/python -m pytest --faults
+
+chaos: $(READY) ## 20,000 tasks and events while workers and the server are killed; CHAOS_SEED=... repeats a run
+	@$(BIN)/python -m tests.chaos
 
 test-all: $(READY) $(REDIS62) ## the tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python tests/kit/every_python.py $(VERSIONS)

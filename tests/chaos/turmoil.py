@@ -1,0 +1,130 @@
+"""What is done to the processes of a run: workers and the server are killed, connections are cut.
+
+Rules: chance decides by the seed alone, among whoever is alive; everything done is in the history, written
+when it has been done: so who was killed has told nothing after that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import redis
+
+from tests.kit.processes import History, Process
+from tests.kit.servers import Server
+
+__all__ = ["Turmoil", "Workers"]
+
+Blow = Literal["kill", "cut", "restart"]
+WORKER = Path(__file__).with_name("worker.py")
+
+
+class Workers:
+    """A supervised program of several worker processes, and single ones that are started again here."""
+
+    def __init__(
+        self, directory: Path, env: dict[str, str], crew: int, singles: int, stack: ExitStack
+    ) -> None:
+        self._directory = directory
+        self._env = env
+        self._size = crew + singles
+        self._stack = stack
+        self._crew = self._start("crew", crew)
+        self._singles = [self._start("single", 0) for _ in range(singles)]
+        self._crew.wait_for_line(f"{crew} worker processes are ready")
+
+    def _start(self, name: str, workers: int) -> Process:
+        env = {**self._env, "WORKERS": str(workers)}
+        return self._stack.enter_context(Process(directory=self._directory, path=WORKER, env=env, name=name))
+
+    @property
+    def size(self) -> int:
+        """How many worker processes there are when nobody is dead."""
+        return self._size
+
+    def alive(self) -> list[int]:
+        """Return the pids of all that run, those of single ones last."""
+        return self._crew.children() + [one.pid for one in self._singles if one.returncode is None]
+
+    def replace_the_dead(self) -> None:
+        """Start the single ones again that have ended."""
+        for place, one in enumerate(self._singles):
+            if one.returncode is not None:
+                one.close()
+                self._singles[place] = self._start("single", 0)
+
+    def stop(self) -> list[str]:
+        """Ask all of them to stop; returns what is wrong with how they ended."""
+        everyone = [self._crew, *self._singles]
+        for one in everyone:
+            one.terminate()
+        ends = {one.name: one.wait(60) for one in everyone}
+        return [f"{name} ended with {code} after SIGTERM" for name, code in ends.items() if code]
+
+
+class Turmoil:
+    """Deals blows.
+
+    Args:
+        seed: of all that chance decides.
+        server: the server, which keeps all that it acknowledged.
+        workers: those that may be killed.
+        history: where it is told.
+    """
+
+    def __init__(self, seed: int, server: Server, workers: Workers, history: History) -> None:
+        self.dealt: Counter[Blow] = Counter()
+        self._random = Random(seed)
+        self._server = server
+        self._workers = workers
+        self._history = history
+        self._blows: dict[Blow, Callable[[], None]] = {
+            "kill": self._kill,
+            "cut": self._cut,
+            "restart": self._restart,
+        }
+
+    def shuffled(self, blows: Iterable[Blow]) -> list[Blow]:
+        """Return these in an order that chance decides."""
+        listed = list(blows)
+        self._random.shuffle(listed)
+        return listed
+
+    def chance(self, one_in: int) -> bool:
+        """Return True once in so many times."""
+        return self._random.randrange(one_in) == 0
+
+    def deal(self, blow: Blow) -> None:
+        """Do it, and see to it that nobody stays dead."""
+        self._blows[blow]()
+        self._workers.replace_the_dead()
+
+    def _kill(self) -> None:
+        alive = self._workers.alive()
+        if not alive:
+            return
+        victim = self._random.choice(alive)
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        self._tell("kill", victim=victim)
+
+    def _cut(self) -> None:
+        with suppress(redis.ConnectionError):
+            for kind in ("normal", "pubsub"):
+                self._server.execute("CLIENT", "KILL", "TYPE", kind)
+        self._tell("cut")
+
+    def _restart(self) -> None:
+        self._server.restart()
+        self._tell("restart")
+
+    def _tell(self, blow: Blow, **fields: int) -> None:
+        self.dealt[blow] += 1
+        self._history.write(blow, **fields)
