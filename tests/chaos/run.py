@@ -28,7 +28,7 @@ __all__ = ["Chaos", "Outcome", "chosen_seed"]
 
 PRODUCER = Path(__file__).with_name("producer.py")
 PARTS = 2
-DEADLINE = 240.0
+DEADLINE = 120.0
 """Seconds that the rest may take, once nobody disturbs it any more; a few, unless something is lost."""
 
 
