@@ -1,7 +1,8 @@
 """The long form: ``python -m tests.chaos``; a worker is killed every second until all work is done.
 
 In between all connections are cut, the server is killed and started again, and so are supervisors.
-``$CHAOS_SEED`` repeats the choices of an earlier run. The exit status is 1 if anything was lost, or was where it must not be.
+``$CHAOS_SEED`` repeats the choices of an earlier run. The exit status is 1 if anything was lost, or was where
+it must not be.
 """
 
 from __future__ import annotations
