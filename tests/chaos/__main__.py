@@ -23,7 +23,7 @@ SHOWN = 40
 CLEANED = 400.0
 """Seconds within which workers have removed what dead ones left; they look after a minute or two at first."""
 FEW = 3
-OTHERS: tuple[Blow | None, ...] = ("cut", "cut", "restart", "stop", "behead", *[None] * 10)
+OTHERS: tuple[Blow | None, ...] = ("cut", "cut", "restart", "stop", "behead", "stall", *[None] * 9)
 """What else happens within 15 kills, in an order that chance decides."""
 
 

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: some hundred tasks and events, six blows."""
+"""The short form of `make chaos`: some hundred tasks and events, seven blows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.run import Chaos, chosen_seed
 from tests.chaos.turmoil import Blow
 from tests.kit.waiting import eventually
 
-BLOWS: tuple[Blow, ...] = ("kill", "kill", "kill", "cut", "restart", "stop")
+BLOWS: tuple[Blow, ...] = ("kill", "kill", "kill", "cut", "restart", "stop", "stall")
 SHORT = Load(tasks=500, events=500, rate=250, lease=2, crew=2, singles=1)
 
 

@@ -1,6 +1,7 @@
 """What is done to the processes of a run: they are killed, stopped, cut off from the server.
 
 - ``kill``: a worker process is killed with -9; ``behead``: a supervisor is, whose workers stop then;
+- ``stall``: a worker process stands still for longer than its lease (SIGSTOP), and goes on then;
 - ``stop``: a worker is asked to stop (SIGTERM), and gives back what it has not begun;
 - ``cut``: all connections are closed by CLIENT KILL; ``restart``: the server is killed with -9, and started.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -21,13 +23,14 @@ from typing import Literal, TypeVar
 
 import redis
 
+from tests.kit import proc
 from tests.kit.processes import History, Process
 from tests.kit.servers import Server
 
 __all__ = ["Blow", "Turmoil", "Workers"]
 
 T = TypeVar("T")
-Blow = Literal["kill", "behead", "stop", "cut", "restart"]
+Blow = Literal["kill", "stall", "behead", "stop", "cut", "restart"]
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -94,16 +97,22 @@ class Turmoil:
         server: the server, which keeps all that it acknowledged.
         workers: those that may be killed.
         history: where it is told.
+        stall: seconds for which a process stands still: longer than a lease.
     """
 
-    def __init__(self, seed: int, server: Server, workers: Workers, history: History) -> None:
+    def __init__(
+        self, seed: int, server: Server, workers: Workers, history: History, *, stall: float
+    ) -> None:
         self.dealt: Counter[Blow] = Counter()
         self._random = Random(seed)
         self._server = server
         self._workers = workers
         self._history = history
+        self._stall_seconds = stall
+        self._stalled: list[threading.Timer] = []
         self._blows: dict[Blow, Callable[[], None]] = {
             "kill": self._kill,
+            "stall": self._stall,
             "behead": self._behead,
             "stop": self._stop,
             "cut": self._cut,
@@ -120,6 +129,22 @@ class Turmoil:
         """Do it, and see to it that nobody stays dead."""
         self._blows[blow]()
         self._workers.replace_the_dead()
+
+    def settle_down(self) -> None:
+        """Wait until everybody goes on who stands still."""
+        while self._stalled:
+            self._stalled.pop().join()
+
+    def _stall(self) -> None:
+        alive = [known for known in map(proc.stat, self._workers.alive()) if known is not None]
+        if not alive:
+            return
+        victim = self._random.choice(alive)
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGSTOP)
+        self._stalled.append(threading.Timer(self._stall_seconds, _go_on, [victim]))
+        self._stalled[-1].start()
+        self._tell("stall", victim=victim.pid)
 
     def _kill(self) -> None:
         alive = self._workers.alive()
@@ -150,3 +175,10 @@ class Turmoil:
     def _tell(self, blow: Blow, **fields: int) -> None:
         self.dealt[blow] += 1
         self._history.write(blow, **fields)
+
+
+def _go_on(victim: proc.Stat) -> None:
+    known = proc.stat(victim.pid)
+    if known is not None and known.identity == victim.identity:
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGCONT)
