@@ -94,13 +94,14 @@ class Account:
 
     def problems(self, load: Load) -> Iterator[str]:
         """Yield what must not be so: lines of text."""
-        for where, numbers in expected(load).items():
+        sent = expected(load)
+        for where, numbers in sent.items():
             missing = numbers - self.acknowledged[CHANNEL if where in GROUPS else where]
             if missing:
                 yield f"{where}: never acknowledged: {some(missing)}"
             for number in numbers:
                 yield from self._of((where, number))
-        strangers = {key for key in self.starts if key[1] not in expected(load)[key[0]]}
+        strangers = {key for key in self.starts if key[1] not in sent[key[0]]}
         if strangers:
             yield f"begun, though nobody sent it there: {some(strangers)}"
 
