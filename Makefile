@@ -60,7 +60,7 @@ test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the
 faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for real, what held and what failed
 	@$(BIN)/python -m pytest --faults
 
-chaos: $(READY) ## 20,000 tasks and events while workers and the server are killed; CHAOS_SEED=... repeats a run
+chaos: $(READY) ## 20,000 tasks and events while workers and the server are killed; CHAOS_SEED=... repeats its choices
 	@$(BIN)/python -m tests.chaos
 
 test-all: $(READY) $(REDIS62) ## the tests on every Python from 3.11 to 3.14 that this machine has

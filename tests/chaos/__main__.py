@@ -1,7 +1,8 @@
 """The long form: ``python -m tests.chaos``; a worker is killed every second until all work is done.
 
-In between all connections are cut, and the server is killed and started again. ``$CHAOS_SEED`` repeats the
-choices of an earlier run. The exit status is 1 if anything was lost, or was where it must not be.
+In between all connections are cut, the server is killed and started again, and so are supervisors.
+``$CHAOS_SEED`` repeats the choices of an earlier run. The exit status is 1 if anything was lost, or was where
+it must not be.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from pathlib import Path
 
 from tests.chaos.plan import Load
 from tests.chaos.run import Chaos, Outcome, chosen_seed
+from tests.chaos.turmoil import Blow
 from tests.kit.waiting import eventually
 
 SHOWN = 40
 CLEANED = 400.0
 """Seconds within which workers have removed what dead ones left; they look after a minute or two at first."""
 FEW = 3
+OTHERS: tuple[Blow | None, ...] = ("cut", "cut", "restart", "stop", "behead", "stall", *[None] * 9)
+"""What else happens within 15 kills, in an order that chance decides."""
 
 
 def main() -> int:
@@ -47,15 +51,14 @@ def main() -> int:
 
 
 def make_trouble(chaos: Chaos, every: float, until: float) -> None:
-    """Deal blows as long as there is work: a kill each time, now and then a cut or a restart as well."""
-    said = 0.0
+    """Deal blows as long as there is work: a kill each time, and after some of them another blow as well."""
+    said, others = 0.0, list[Blow | None]()
     while chaos.at_work and time.monotonic() < until:
         time.sleep(every)
         chaos.turmoil.deal("kill")
-        if chaos.turmoil.chance(7):
-            chaos.turmoil.deal("cut")
-        if chaos.turmoil.chance(15):
-            chaos.turmoil.deal("restart")
+        others = others or chaos.turmoil.shuffled(OTHERS)
+        if other := others.pop():
+            chaos.turmoil.deal(other)
         if time.monotonic() - said > 10:
             said = time.monotonic()
             print(f"{chaos.share:.0%} done; {dict(chaos.turmoil.dealt)}", flush=True)

@@ -20,7 +20,7 @@ Key = tuple[str, int]
 """A queue or a group, and a number."""
 Run = tuple[int, int]
 """Attempt and delivery."""
-BLOWS = frozenset({"cut", "restart"})
+BLOWS = frozenset({"cut", "restart", "stall"})
 
 
 @dataclass(slots=True)
@@ -34,8 +34,8 @@ class Account:
         failures: the attempts that have raised.
         ids: the ids under which each key was handed out.
         second_runs: how many starts were not the first one of their attempt.
-        unexplained: how many of these came within a lease, although nobody was killed or cut off meanwhile: a
-            process that got no time to renew its leases. On a quiet machine there are none.
+        unexplained: how many of these came within a lease, although nobody was killed, cut off or stalled
+            meanwhile: by a process that got no time to renew its leases. On a quiet machine there are none.
         repeated_calls: how many calls had to be repeated until they were acknowledged.
     """
 
@@ -84,7 +84,7 @@ class Account:
                 continue
             self.second_runs += 1
             lost = killed.get(before["pid"], entry["at"]) < entry["at"]
-            disturbed = any(before["at"] - lease < blow < entry["at"] for blow in blows)
+            disturbed = any(before["at"] - 2 * lease < blow < entry["at"] for blow in blows)
             self.unexplained += not (lost or disturbed or entry["at"] - before["at"] >= lease)
 
     @property
@@ -94,13 +94,14 @@ class Account:
 
     def problems(self, load: Load) -> Iterator[str]:
         """Yield what must not be so: lines of text."""
-        for where, numbers in expected(load).items():
+        sent = expected(load)
+        for where, numbers in sent.items():
             missing = numbers - self.acknowledged[CHANNEL if where in GROUPS else where]
             if missing:
                 yield f"{where}: never acknowledged: {some(missing)}"
             for number in numbers:
                 yield from self._of((where, number))
-        strangers = {key for key in self.starts if key[1] not in expected(load)[key[0]]}
+        strangers = {key for key in self.starts if key[1] not in sent[key[0]]}
         if strangers:
             yield f"begun, though nobody sent it there: {some(strangers)}"
 

@@ -28,7 +28,7 @@ __all__ = ["Chaos", "Outcome", "chosen_seed"]
 
 PRODUCER = Path(__file__).with_name("producer.py")
 PARTS = 2
-DEADLINE = 240.0
+DEADLINE = 120.0
 """Seconds that the rest may take, once nobody disturbs it any more; a few, unless something is lost."""
 
 
@@ -76,7 +76,8 @@ class Chaos:
             "RATE": str(load.rate / PARTS),
         }
         self.workers = Workers(directory, self._env, load.crew, load.singles, stack)
-        self.turmoil = Turmoil(seed, self._server, self.workers, self.history)
+        self.turmoil = Turmoil(seed, self._server, self.workers, self.history, stall=1.5 * load.lease)
+        stack.callback(self.turmoil.settle_down)
         self.remains = Remains(self._app, self._server.client(), load)
         self._producers: list[Process] = []
 
@@ -108,6 +109,7 @@ class Chaos:
         for producer in self._producers:
             if producer.wait(DEADLINE):
                 outcome.problems.append(f"a producer failed: {producer.output[-2000:]}")
+        self.turmoil.settle_down()
         self.workers.replace_the_dead()
         try:
             eventually(lambda: not self.remains.unfinished(), DEADLINE, "the end of all work")
