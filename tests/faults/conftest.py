@@ -84,7 +84,7 @@ def work(
     quickly: dict[str, Any],  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ) -> StartWork:
-    """Return a function that starts durable work through the proxy, with options for the apps in `options`."""
+    """Return a function that starts durable work through the proxy; `options` has those of the apps."""
 
     caplog.set_level(logging.CRITICAL, "redis_toolkit")  # thousands of lines say what is expected here
 

@@ -261,9 +261,8 @@ def test_bombs_are_dead_letters_in_little_memory(
     )
     assert {entry["data"] for entry in programs.history.read("heard")} == {"after"}
     count = len(bombs) * tier(1, 5)
-    names = [group.name for group in client.groups("orders")]
-    for name in names:
-        eventually(lambda key=keys.group_dead("orders", name): own_server.execute("XLEN", key) == count)  # type: ignore[misc]
+    for group in client.groups("orders"):
+        eventually(lambda name=group.name: len(client.dead("orders", name, limit=2 * count)) == count)  # type: ignore[misc]
     for queue in queues:
         eventually(lambda queue=queue: queue.stats().dead == count)  # type: ignore[misc]
     after = client.request("state", timeout=60)
