@@ -8,6 +8,9 @@ VERSIONS = 3.11 3.11+uvloop 3.12 3.13 3.14
 BIN = .venv/bin
 READY = .venv/.ready
 REDIS62 = .venv/redis62/redis-server
+# Most tests wait, so a few more processes than cores is right; `make test JOBS=0` runs them in one.
+JOBS = 3
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal
 CHECKED = redis_toolkit tests examples $(wildcard benchmarks)
 
 # An interpreter is never downloaded.
@@ -55,10 +58,10 @@ demo: $(READY) ## run the example: workers analyse Python's standard library, an
 	@echo 'The program: examples/stdlib_census.py. Where to read on: README.md'
 
 test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the tests
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for real, what held and what failed
-	@$(BIN)/python -m pytest --faults
+	@$(PYTEST) --faults
 
 chaos: $(READY) ## 20,000 tasks and events while workers and the server are killed; CHAOS_SEED=... repeats its choices
 	@$(BIN)/python -m tests.chaos

@@ -53,7 +53,7 @@ def test_every_error_is_public() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [pair for module in PUBLIC for pair in members(module)],
-    ids=lambda value: str(value)[:60],
+    ids=[name for module in PUBLIC for name, _ in members(module)],
 )
 def test_everything_public_is_described(name: str, value: Any) -> None:
     said = inspect.getdoc(value)

@@ -88,7 +88,7 @@ def _run(version: str, python: str) -> tuple[int, str]:
 
 def _pytest(python: str) -> tuple[int, str]:
     closing = "pytest printed no closing line"
-    command = [python, "-m", "pytest", "--color=no"]
+    command = [python, "-m", "pytest", "--color=no", "--numprocesses=3", "--dist=worksteal"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pytest:
         assert pytest.stdout is not None
         for line in pytest.stdout:

@@ -49,8 +49,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print what became of the fault matrix")
 
 
+class _Noting:
+    """Notes what the tests of the matrix came to; a failing teardown counts against its test."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        outcome = _outcome(report)
+        cells = dict(report.user_properties).get("fault")
+        if outcome is not None and cells:
+            for row, column in cells:  # type: ignore[attr-defined]
+                self.matrix.note(row, column, outcome)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_MATRIX] = Matrix()
+    matrix = config.stash[_MATRIX] = Matrix()
+    config.pluginmanager.register(_Noting(matrix), "fault-matrix")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,13 +87,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note what a test of the matrix came to; a failing teardown counts against it."""
+    """Write the cells of a test on its report, as the reports of all processes come together in one."""
     report = yield
-    outcome = _outcome(report)
-    if outcome is not None:
-        for mark in item.iter_markers("fault"):
-            for column in mark.args[1:]:
-                item.config.stash[_MATRIX].note(mark.args[0], column, outcome)
+    cells = [(mark.args[0], column) for mark in item.iter_markers("fault") for column in mark.args[1:]]
+    report.user_properties = [*report.user_properties, ("fault", cells)]
     return report
 
 
@@ -94,6 +106,8 @@ def _outcome(report: pytest.TestReport) -> Outcome | None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
+    if hasattr(config, "workerinput"):
+        return  # one of several processes, which has seen a part only
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("keyword")
     if (
         config.getoption("--faults")
