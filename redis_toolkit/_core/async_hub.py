@@ -17,12 +17,12 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from redis.exceptions import NoScriptError
 
 from redis_toolkit import keys
-from redis_toolkit._core.async_link import AsyncLink
+from redis_toolkit._core.async_link import AsyncLink, Receiver
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.deadlines import Deadlines
 from redis_toolkit._core.flow import REFUSED, Command, Outgoing, ScriptCall, by_sha, by_text
@@ -247,17 +247,19 @@ class AsyncHub:
             error if isinstance(error, Failed) else sort(error, sent=True, where=self.where, doing=doing)
         )
         link.close(failure)
-        if self._commands is not None:
-            self._commands.recall(sort(ConnectionError("the inbox was lost"), sent=False, where=self.where))
         self._inbox_failure = failure = partly(failure, self.where)
-        owed = self._commands.owed() if self._commands is not None else ()
-        self._orphans |= {
-            one.args[1] for one in owed if isinstance(one, partial) and one.func == self._accepted
-        }
+        if self._commands is not None:
+            again = sort(ConnectionError("the inbox was lost"), sent=False, where=self.where)
+            for one in self._commands.recall():
+                one(failure if self._inbox_is_forbidden() and self._is_request(one) else again)
+            self._orphans |= {one.args[1] for one in self._commands.owed() if self._is_request(one)}
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             if not done.done() and done not in self._orphans:
                 done.set_exception(Failed(failure.fate, failure.error))
+
+    def _is_request(self, receiver: Receiver) -> TypeGuard[partial[None]]:
+        return isinstance(receiver, partial) and receiver.func == self._accepted
 
     def _watch(self) -> None:
         """Look once in a while whether a connection is dead: silent, though it owes a reply."""

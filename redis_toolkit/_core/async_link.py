@@ -138,13 +138,12 @@ class AsyncLink(asyncio.Protocol):
         """Return the receivers of replies that are still to come."""
         return tuple(self._receivers)
 
-    def recall(self, failure: Failed) -> None:
-        """Take back what was not handed to the transport yet; its receivers get the failure."""
+    def recall(self) -> list[Receiver]:
+        """Take back what was not handed to the transport yet; return its receivers, to be told."""
         unsent = [self._receivers.pop() for _ in range(self._unsent)]
         self._out.clear()
         self._out_bytes = self._unsent = 0
-        for receiver in reversed(unsent):
-            receiver(failure)
+        return unsent[::-1]
 
     async def writable(self, deadline: float) -> None:
         """Wait while the peer takes nothing more, which `paused` says.
@@ -192,7 +191,9 @@ class AsyncLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._may_write.set()
-        self.recall(self._not_sent())
+        failure = self._not_sent()
+        for receiver in self.recall():
+            receiver(failure)
         receivers, self._receivers = self._receivers, deque()
         for receiver in receivers:
             receiver(self.lost)

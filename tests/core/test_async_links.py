@@ -19,7 +19,7 @@ from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import ScriptCall
 from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.scripts import REQUEST
-from redis_toolkit.errors import OutcomeUnknown, RequestTimeout, ServerUnreachable
+from redis_toolkit.errors import OutcomeUnknown, PermissionDenied, RequestTimeout, ServerUnreachable
 from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits, wait_readable
 from tests.core.callers import LATE, echo, listens, serving
 from tests.core.tls_front import TlsFront
@@ -44,6 +44,23 @@ class TestWhatHasNotLeft:
 
         with serving(own_server.url, echo=echo):
             awaiting(own_server.url, main, command_timeout=60)
+
+    def test_is_not_sent_again_when_no_reply_may_be_waited_for(self, server: Server) -> None:
+        listens(server, "silent")
+
+        async def main(app: App) -> None:
+            await app.ahealth_check()
+            asked = asyncio.create_task(app.arequest("silent", 1, timeout=60))
+            told = asyncio.create_task(app.apublish("a", 1))
+            await asyncio.sleep(0)
+            hub = hub_of(app)
+            hub._inbox_lost(hub._inbox, redis.exceptions.NoPermissionError("no permissions to run 'blpop'"))
+            with pytest.raises(PermissionDenied, match="blpop"):
+                await asked
+            assert await told == 0
+            assert server.execute("LLEN", "rt:c:{silent}:requests") == 0
+
+        awaiting(server.url, main, command_timeout=60)
 
     def test_what_has_left_stays_unknown(self, own_server: Server) -> None:
         listens(own_server, "silent")
