@@ -25,6 +25,15 @@ url, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance, app = random.Random(seed), App(url)
 armed, interrupted, wrong = threading.Semaphore(0), 0, 0
 
+def unraisable(what):
+    # Out of a finalizer, here one of redis-py, Python cannot raise: it reports the Ctrl-C and goes on.
+    if what.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(what)
+    swallowed.set()
+
+swallowed = threading.Event()
+sys.unraisablehook = unraisable
+
 def interrupt():
     for number in range(rounds):
         armed.acquire()
@@ -47,10 +56,12 @@ fds = len(os.listdir("/proc/self/fd"))
 for number in range(1, rounds + 1):
     try:
         armed.release()
-        while True:
+        while not swallowed.is_set():
             wrong += not chance.choice(CALLS)(number)
     except KeyboardInterrupt:
-        interrupted += 1
+        pass
+    interrupted += 1
+    swallowed.clear()
     landed.acquire()
     for call in CALLS:
         wrong += not call(number)
