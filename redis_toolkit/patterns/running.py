@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
@@ -11,12 +12,12 @@ from redis_toolkit.app import App
 __all__ = ["Running", "Stopping", "sibling"]
 
 
-class Stopping:
+class Stopping(ABC):
     """Something that has an end; a context manager."""
 
+    @abstractmethod
     def stop(self) -> None:
         """End it. May be called again."""
-        raise NotImplementedError
 
     def cleanup(self) -> None:
         """Do what `stop` does."""
