@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import copy
-import difflib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from redis_toolkit._core import loops
 from redis_toolkit._core.connection import Connections, shared_connections
@@ -25,9 +24,10 @@ from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.grouping import GroupOptions, durable_groups, refuse_options
 from redis_toolkit.groups import Groups
+from redis_toolkit.living import Living
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Router
-from redis_toolkit.settings import Options, Settings, check_whole, default_url
+from redis_toolkit.settings import Options, Settings, check_whole, default_url, settings_of
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("redis_toolkit")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class App(Groups):
+class App(Groups, Living):
     """An application on one Redis or Valkey server.
 
     Args:
@@ -87,10 +87,7 @@ class App(Groups):
             )
         if redis is not None and (url is not None or password is not None):
             raise ConfigurationError("give an app url= and password=, or redis=, not both")
-        try:
-            settings = Settings(**options)
-        except TypeError as error:
-            raise ConfigurationError(_unknown_options(options)) from error
+        settings = settings_of(options, others=("url", "codec", "redis", "password"))
         connections = _connections_of(default_url() if url is None else url, redis, password, settings)
         super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
@@ -289,24 +286,6 @@ class App(Groups):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connections.where!r})"
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.astart()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.astop()
-
     # -- about it ---------------------------------------------------------------------------------
 
     @property
@@ -387,14 +366,6 @@ class App(Groups):
                     callback(gap)
             except Exception:
                 logger.exception("on_gap callback %s failed", handler_name(callback))
-
-
-def _unknown_options(options: Mapping[str, Any]) -> str:
-    known = [*Options.__annotations__, "url", "codec", "redis", "password"]
-    unknown = sorted(options.keys() - set(known))
-    near = [name for option in unknown for name in difflib.get_close_matches(option, known, n=1)]
-    way_out = f"did you mean {', '.join(near)}?" if near else "see Settings for those it has"
-    return f"App() has no option {', '.join(unknown)}: {way_out}"
 
 
 def _connections_of(url: str, redis: Any, password: Any, settings: Settings) -> Connections:

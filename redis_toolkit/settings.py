@@ -7,14 +7,15 @@ import: `default_url` does, when an `App` is built.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["MAX_SECONDS", "Options", "Settings", "check_whole", "default_url"]
+__all__ = ["MAX_SECONDS", "Options", "Settings", "check_whole", "default_url", "settings_of"]
 
 MIN_SECONDS = 0.001
 MAX_SECONDS = 10_000_000
@@ -105,3 +106,22 @@ class Options(TypedDict, total=False):
     lane_messages: int
     lane_bytes: int
     send_tracebacks: bool
+
+
+def settings_of(options: Mapping[str, Any], others: Sequence[str]) -> Settings:
+    """Return the settings of an app that was given these options.
+
+    Args:
+        options: fields of `Settings`.
+        others: what an app may be given besides: an unknown option may be meant as one of them.
+
+    Raises:
+        ConfigurationError: one is unknown, or cannot work.
+    """
+    unknown = sorted(options.keys() - Options.__annotations__.keys())
+    if not unknown:
+        return Settings(**options)
+    known = [*Options.__annotations__, *others]
+    near = [name for option in unknown for name in difflib.get_close_matches(option, known, n=1)]
+    way_out = f"did you mean {', '.join(near)}?" if near else "see Settings for those it has"
+    raise ConfigurationError(f"App() has no option {', '.join(unknown)}: {way_out}")

@@ -12,13 +12,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis_toolkit.app import App
 from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.living import Ending
 
 __all__ = ["RedisOptions", "RedisToolkit"]
 
@@ -41,7 +41,7 @@ class RedisOptions:
     is_logger_info: bool = True
 
 
-class RedisToolkit:
+class RedisToolkit(Ending):
     """Hear channels in the background, and publish.
 
     Args:
@@ -145,14 +145,6 @@ class RedisToolkit:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self._app._connections.where!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.cleanup()
 
     def _subscribe(self, names: Sequence[str], message_handler: Callable[[str, Any], Any]) -> None:
         def handle(data: Any, /, channel: str) -> None:

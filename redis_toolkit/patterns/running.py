@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
+from redis_toolkit.living import AwaitedEnding, Ending
 
 __all__ = ["Running", "Stopping", "sibling"]
 
 
-class Stopping:
+class Stopping(Ending):
     """Something that has an end; a context manager."""
-
-    def stop(self) -> None:
-        """End it. May be called again."""
-        raise NotImplementedError
 
     def cleanup(self) -> None:
         """Do what `stop` does."""
         self.stop()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class Running(Stopping):
+class Running(Stopping, AwaitedEnding):
     """Something that runs in the background until `stop`; a context manager.
 
     Args:
@@ -48,14 +34,6 @@ class Running(Stopping):
     async def astop(self) -> None:
         """Await what `stop` does."""
         await loops.in_thread(self.stop)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.astop()
 
 
 def sibling(app: App | None, url: str | None) -> App:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import RESULT_TTL, Backoff, Durable, Duration, Job, policy_of, seconds_of
+from redis_toolkit.living import Living
 from redis_toolkit.patterns.queue_submits import QueueSubmits
 from redis_toolkit.patterns.running import Running
 from redis_toolkit.patterns.submitting import Submitting
@@ -46,7 +46,7 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class TaskQueue(QueueSubmits):
+class TaskQueue(QueueSubmits, Living):
     """A queue of tasks.
 
     Args:
@@ -343,24 +343,6 @@ class TaskQueue(QueueSubmits):
     def cleanup(self) -> None:
         """Stop, also from a handler on its own loop."""
         self.app._stop_anywhere()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.astart()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.astop()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r} on {self.app!r})"

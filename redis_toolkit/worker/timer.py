@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from redis_toolkit._core.connection import Connections
@@ -27,7 +28,7 @@ REFUSED_SECONDS = 1.0
 """Seconds until a chore is tried again that the server refuses."""
 
 
-class Chore:
+class Chore(ABC):
     """Something that the timer does.
 
     Args:
@@ -47,13 +48,13 @@ class Chore:
     def _note(self, at: float) -> None:
         self.at = min(self.at, at)
 
+    @abstractmethod
     def run(self, driver: LinkDriver) -> float | None:
         """Do it; returns seconds until the next time, or None when somebody will ask.
 
         Raises:
             Failed: it is tried again.
         """
-        raise NotImplementedError
 
 
 class Timer:

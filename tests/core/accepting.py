@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from abc import ABC, abstractmethod
 
 from tests.kit.ports import HOST, listen
 
 
-class Accepting:
+class Accepting(ABC):
     """Listens from when it is made until `close`; a subclass says in `_serve` what a client gets.
 
     Args:
@@ -52,5 +53,5 @@ class Accepting:
             self._threads.append(threading.Thread(target=self._serve, args=(client,)))
             self._threads[-1].start()
 
-    def _serve(self, client: socket.socket) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _serve(self, client: socket.socket) -> None: ...

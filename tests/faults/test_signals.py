@@ -24,6 +24,8 @@ from tests.worker.programs import Programs, nothing_is_left, programs_in
 
 AT_ONCE = 4
 """Programs that run at the same time, each with two workers."""
+MOMENTS = ("1 worker started", "1 worker loaded", "2 workers loaded", "ready", "ready")
+"""When the first signal may come. Before a worker is started, signals end the interpreter in its own way."""
 SERVING = """
 @app.on("news")
 def hear(data):
@@ -78,21 +80,33 @@ def send(program: Process, chance: random.Random) -> None:
         program.interrupt(group=chance.random() < 0.5)
 
 
+def wait_until(program: Process, programs: Programs, moment: str) -> None:
+    """Wait for something in the life of a program, from when it handles signals until it serves."""
+    if moment == "ready":
+        program.wait_for_line("2 worker processes are ready", 60)
+        return
+    started = int(moment[0])
+    eventually(lambda: len(program.children()) >= started, 60, f"{moment} of {program.name}")
+    if moment.endswith("loaded"):
+        programs.history.wait_for(
+            lambda entries: sum(entry["ppid"] == program.pid for entry in entries) >= started,
+            event="loaded",
+            timeout=60,
+            what=f"{moment} of {program.name}",
+        )
+
+
 def signalled_twice(programs: Programs, chance: random.Random, name: str) -> None:
     """Start a program and send it two signals, each at some moment; returns when it has ended."""
     program = programs.start(SERVING, name=name, settings={"grace": 5})
-    when = chance.choice(["starting", "ready"])
-    if when == "ready":
-        program.wait_for_line("2 worker processes are ready", 60)
-    else:
-        programs.history.wait_for(
-            lambda entries: any(entry["pid"] == program.pid for entry in entries), event="loaded", timeout=60
-        )
-        time.sleep(0.05)  # until the signals are handled, they end the interpreter in its own way
-    time.sleep(chance.choice([0, chance.uniform(0, 0.05), chance.uniform(0, 0.8)]))
+    wait_until(program, programs, chance.choice(MOMENTS))
+    time.sleep(chance.choice([0, chance.uniform(0, 0.05)]))
     pids = [program.pid, *program.children()]
     send(program, chance)
-    time.sleep(chance.choice([0, chance.uniform(0, 0.02), chance.uniform(0, 0.3)]))
+    if chance.random() < 0.3:
+        eventually(lambda: not all(map(proc.alive, pids)), what=f"end of one of {pids}")
+    else:
+        time.sleep(chance.choice([0, chance.uniform(0, 0.02), chance.uniform(0, 0.1)]))
     send(program, chance)
     code = program.wait(60)
     eventually(lambda: not any(map(proc.alive, pids)), what=f"end of the processes {pids}")

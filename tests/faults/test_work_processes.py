@@ -152,7 +152,7 @@ def sent(programs: Programs, client: App) -> Sent:
     return Sent(programs, client)
 
 
-WAITS = (f"{FIRST} and wait_at_gate()", f"{FIRST} and await asyncio.sleep(600)")
+WAITS = (f"{FIRST} and wait_at_gate()", f"{FIRST} and await asyncio.Event().wait()")
 
 
 @pytest.mark.fault(1, "durable", "tasks")
@@ -278,7 +278,7 @@ def test_busy_python_code_keeps_its_lease(sent: Sent, tier: Tier) -> None:
 
 @pytest.mark.fault(8, "durable", "tasks")
 def test_a_handler_that_hangs_is_tried_again_and_given_up(sent: Sent, tier: Tier) -> None:
-    hang = ("wait_at_gate()", "await asyncio.sleep(600)")
+    hang = ("wait_at_gate()", "await asyncio.Event().wait()")
     act = (f"if data == 'hangs': {hang[0]}", f"if data == 'hangs': {hang[1]}")
     sent.serve(*act, workers=0, options="dict(timeout=0.3, retries=1, backoff=0.01)", settings={"grace": 0.1})
     sent.send("hangs", "good")

@@ -95,8 +95,6 @@ def pytest_runtest_makereport(
 
 
 def _outcome(report: pytest.TestReport) -> Outcome | None:
-    if hasattr(report, "wasxfail"):
-        return "known" if report.skipped else "failed"
     if report.failed:
         return "failed"
     if report.skipped:

@@ -11,13 +11,10 @@ def test_a_cell_is_held_when_all_its_tests_passed() -> None:
     matrix.note(14, "events", "passed")
     matrix.note(14, "requests", "passed")
     matrix.note(14, "requests", "failed")
-    matrix.note(15, "events", "known")
-    matrix.note(15, "events", "passed")
     matrix.note(15, "requests", "skipped")
 
     assert matrix.verdict(14, "events") == "held (2)"
     assert matrix.verdict(14, "requests") == "FAILED (1 of 2)"
-    assert matrix.verdict(15, "events") == "known (1 of 2)"
     assert matrix.verdict(15, "requests") == "NOT COVERED"
     assert matrix.verdict(12, "events") == "-"
 
