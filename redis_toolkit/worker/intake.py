@@ -4,14 +4,16 @@ Rules:
 
 - Bytes that cannot be read, and an entry that was delivered too often without an end, are dead letters.
 - A task that was cancelled, or has expired, ends before it has begun.
-- A task of a type that nobody here knows is for a process that starts soon, as after a deploy: it is put off,
-  by a second at first and half a minute at last, and is a dead letter after five minutes. The attempt does
-  not count; field ``a`` has the server's ms when it was first put off.
+- A task of a type that nobody here knows is for another process, perhaps one that starts soon, as after a
+  deploy: it is put off for up to a second at first and ten at last, and is a dead letter after five minutes.
+  Who takes it the next time is chance, so it is tried often, and at times that are not a multiple of
+  anything. The attempt does not count; field ``a`` has the server's ms when it was first put off.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +38,7 @@ logger = logging.getLogger("redis_toolkit")
 MOST_DELIVERIES = 5
 """How often an entry is delivered without an end before it counts as poison."""
 UNKNOWN_MS = 300_000
-FIRST_UNKNOWN_MS, LAST_UNKNOWN_MS = 1_000, 30_000
+FIRST_UNKNOWN_MS, LAST_UNKNOWN_MS = 1_000, 10_000
 SAID = 100
 """How many unknown types are said."""
 
@@ -154,7 +156,7 @@ class Intake:
         claimed, now = read.claimed, self._clock.now_ms()
         self._counters.add("unknown")
         if now is None:  # not yet known; by the next time it is
-            return Settlement(claimed, read.id, Later(FIRST_UNKNOWN_MS), _attempt(claimed), read.unique)
+            return Settlement(claimed, read.id, Later(_wait_ms(0)), _attempt(claimed), read.unique)
         since = claimed.since_ms or now
         waited = now - since
         if waited >= UNKNOWN_MS:
@@ -168,8 +170,7 @@ class Intake:
                 self._name,
                 read.type[:100],
             )
-        delay = min(max(waited, FIRST_UNKNOWN_MS), LAST_UNKNOWN_MS)
-        return Settlement(claimed, read.id, Later(delay), _attempt(claimed, since), read.unique)
+        return Settlement(claimed, read.id, Later(_wait_ms(waited)), _attempt(claimed, since), read.unique)
 
     def _bury(self, read: Read, reason: str, error: Exception) -> Settlement:
         name = read.id if isinstance(read.id, str) else read.id.decode("utf-8", "backslashreplace")
@@ -181,6 +182,11 @@ class Intake:
             one_line(str(error)),
         )
         return self._ending.bury(read, reason, error)
+
+
+def _wait_ms(waited_ms: int) -> int:
+    """Return for how long a task is put off that nobody has known for some time; half of it is random."""
+    return int(min(max(waited_ms / 4, FIRST_UNKNOWN_MS), LAST_UNKNOWN_MS) * random.uniform(0.5, 1))
 
 
 def _attempt(claimed: Claimed, since_ms: int | None = None) -> int | str:

@@ -170,6 +170,7 @@ def test_another_codec_and_a_newer_envelope_are_dead_letters_that_say_so(
 def test_an_unknown_type_is_put_off_for_those_who_know_it(
     own_server: Server, make_app: MakeApp, quickly: dict[str, Any], every_style: None
 ) -> None:
+    """As in a deploy: those who do not know it are there for a while longer, and may take it again."""
     old, new = make_app(own_server.url, **quickly), make_app(own_server.url, **quickly)
     got = Got(old, make_app(own_server.url, **quickly))
     ran: list[int] = []
@@ -182,8 +183,9 @@ def test_an_unknown_type_is_put_off_for_those_who_know_it(
         later.task(name="new type")(lambda data: ran.append(data))
         later.task(name="take")(lambda data: got.tasks.append(data))
         with new:
-            eventually(lambda: ran == [7])
-            eventually(lambda: handle.status() == "done")
+            old.stop()
+            eventually(lambda: ran == [7], what="that it runs")
+            eventually(lambda: handle.status() == "done", what="its end")
 
 
 SERVING = """
