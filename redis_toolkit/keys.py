@@ -74,6 +74,7 @@ WITHOUT_TTL: frozenset[str] = frozenset(
 )
 """Functions whose keys live until their work is done, or somebody decides."""
 
+_ACKNOWLEDGED = "rt:ack:"
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
@@ -275,6 +276,16 @@ def group_due(channel: str, group: str) -> str:
 def once(channel: str, scope: str, name: str) -> str:
     """STRING: a handler has done this already (`Message.once`). TTL: as long as the handler has said."""
     return f"rt:o:{_tag(channel)}:{scope.translate(_SCOPE)}:{name}"
+
+
+def acknowledged(channel: str) -> str:
+    """Return the name of the channel in whose stream ``ReliableMessaging`` keeps the messages of another."""
+    return _ACKNOWLEDGED + channel
+
+
+def shown_channel(channel: str) -> str:
+    """Return how a user knows a channel: that of `acknowledged` by the one whose messages it has."""
+    return channel.removeprefix(_ACKNOWLEDGED)
 
 
 def is_reply_key(key: str) -> bool:

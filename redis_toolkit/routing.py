@@ -21,7 +21,7 @@ from redis_toolkit.globs import is_glob, matches
 from redis_toolkit.jobs import Durable
 from redis_toolkit.wire import Wire
 
-__all__ = ["Handler", "LiveTable", "Router", "checked_channel", "is_typed"]
+__all__ = ["Beside", "Handler", "LiveTable", "Router", "checked_channel", "is_typed"]
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -87,12 +87,32 @@ class Handler:
         return (*exact, *(self.globs if self.requests else ()))
 
 
+@dataclass(eq=False, slots=True)
+class Beside:
+    """Durable work that is served beside an app, until worker processes serve that app: then it is theirs.
+
+    Attributes:
+        durable: the work.
+        stop: ends the serving beside.
+    """
+
+    durable: Durable
+    stop: Callable[[], object]
+
+
 class Router:
-    """The handlers of one app, and what it serves of durable work, in the order of their registration."""
+    """The handlers of one app, and what it serves of durable work, in the order of their registration.
+
+    Attributes:
+        handlers: of live events and requests.
+        durables: groups and queues.
+        beside: what of those becomes the app's when worker processes serve it.
+    """
 
     def __init__(self) -> None:
         self.handlers: list[Handler] = []
         self.durables: list[Durable] = []
+        self.beside: list[Beside] = []
 
     def add(
         self, function: Callable[..., Any], names: Sequence[str], *, app: object, wire: Wire, **options: Any
@@ -139,6 +159,31 @@ class Router:
             self.durables.remove(old)
             logger.info("the handler of %s is registered again: it replaces the earlier one", new.source.name)
         self.durables.append(new)
+
+    def take_over(self) -> None:
+        """Serve what has been served beside the app, which that ends.
+
+        Raises:
+            ConfigurationError: two of them are one source, of which an app serves one.
+        """
+        names = [durable.source.name for durable in self.durables]
+        for one in self.beside:
+            name = one.durable.source.name
+            if name in names:
+                raise ConfigurationError(
+                    f"this app has two subscribers of {name}, and a worker process serves one of each: "
+                    "make one of them, with a higher concurrency="
+                )
+            names.append(name)
+        taken, self.beside = self.beside, []
+        for one in taken:
+            self.durables.append(one.durable)
+            one.stop()
+
+    def forget(self, durable: Durable) -> None:
+        """Forget durable work that is to end, if it is there."""
+        self.beside = [one for one in self.beside if one.durable is not durable]
+        self.durables = [one for one in self.durables if one is not durable]
 
     def _forget_replaced(self, new: Handler) -> None:
         """In a notebook or at a prompt: a function that was defined again replaces the earlier one."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from redis_toolkit import keys
 from redis_toolkit._core import loops
 from redis_toolkit._core.flow import Command, Flow
 from redis_toolkit._core.flows import durable, events
@@ -30,12 +31,13 @@ from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.dead_letters import DeadLetter
-from redis_toolkit.errors import RedisToolkitError, one_line
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError, one_line
+from redis_toolkit.globs import is_glob
 from redis_toolkit.grouping import durable_groups
 from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Message
-from redis_toolkit.patterns.running import Running, Stopping, sibling
-from redis_toolkit.routing import checked_channel
+from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
+from redis_toolkit.routing import Beside, checked_channel
 from redis_toolkit.settings import check_whole
 
 __all__ = ["ReliableMessaging"]
@@ -51,7 +53,8 @@ class ReliableMessaging(Stopping):
     """Messages that are kept until somebody has handled them.
 
     Args:
-        app: whose server and codec are used; or
+        app: whose server and codec are used, and whose worker processes serve the subscribers, if it has
+            any; or
         url: the server; see `App`.
 
     Example:
@@ -64,6 +67,8 @@ class ReliableMessaging(Stopping):
 
     def __init__(self, *, app: App | None = None, url: str | None = None) -> None:
         self._app = sibling(app, url)
+        self._given = app
+        self._created = Created()
         self._waiting: dict[str, Callable[[], object]] = {}
         self._listener: App | None = None
         self._prefix = secrets.token_hex(8)
@@ -148,6 +153,8 @@ class ReliableMessaging(Stopping):
         """Handle the messages of a channel in the background; returns once it is ready.
 
         All subscribers of a channel, in any process, share its messages: each is handled by one of them.
+        One that was made with ``app=`` serves in this process until worker processes serve that app
+        (``app.run(workers=4)``): from then on it is theirs, until they stop.
 
         Args:
             channel: exact name.
@@ -156,16 +163,24 @@ class ReliableMessaging(Stopping):
             retries: how often. After the last one the message is a dead letter, see `dead`.
             backoff: seconds before the first retry, each later one waits twice as long; or a `Backoff`.
             timeout: seconds that one attempt may take.
-            concurrency: how many messages are handled at once.
+            concurrency: how many messages are handled at once, in each process.
+
+        Returns:
+            The running subscriber: ``stop()`` it, or use it as a context manager.
 
         Raises:
             ConfigurationError: the handler, the channel or an option cannot work.
             RedisToolkitError: the server cannot be reached or refuses.
         """
         check_whole("concurrency", concurrency)
+        if is_glob(checked_channel(channel)):
+            raise ConfigurationError(
+                f"a subscriber of acknowledged messages has one channel, and {channel!r} is a glob: "
+                "name the channel, or write ExactChannel(...) when it is a name"
+            )
         app = self._app.sibling()
-        served = durable_groups(
-            _unwrapping(Binding(handler, app)),
+        [served] = durable_groups(
+            _unwrapping(Binding(handler, self._given or app), str(channel)),
             [_log(channel)],
             GROUP,
             concurrency,
@@ -174,9 +189,18 @@ class ReliableMessaging(Stopping):
             wire=app._calls.wire_of(None),
             then=self._acknowledgement,
         )
-        app._router.add_durable(*served)
-        app._start_anywhere()
-        return Running(app)
+        app._router.add_durable(served)
+        given = self._given
+        if given is None:
+            app._start_anywhere()
+            return self._created.add(Running(app, f"subscriber of {channel!r}", self._created.forget))
+        given._service.start_beside(Beside(served, app._stop_anywhere), app._start_anywhere)
+
+        def forget(running: Running) -> None:
+            self._created.forget(running)
+            given._router.forget(served)
+
+        return self._created.add(Running(app, f"subscriber of {channel!r}", forget))
 
     # -- looking after it -------------------------------------------------------------------------
 
@@ -207,7 +231,11 @@ class ReliableMessaging(Stopping):
     # -- living -----------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Close the subscription for acknowledgements. May be called again; subscribers go on."""
+        """Stop the subscribers, and the subscription for acknowledgements. May be called again.
+
+        What is being handled gets to finish. Those that worker processes serve go on until these stop.
+        """
+        self._created.stop()
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:
@@ -250,7 +278,7 @@ class ReliableMessaging(Stopping):
 
 def _log(channel: str) -> ExactChannel:
     """Return the name under which the messages of a channel are kept: no other publisher's."""
-    return ExactChannel(f"rt:ack:{checked_channel(channel)}")
+    return ExactChannel(keys.acknowledged(checked_channel(channel)))
 
 
 def _say_kept(channel: str, error: RedisToolkitError) -> None:
@@ -262,26 +290,33 @@ def _waiting_in(groups: list[GroupInfo]) -> int:
     return sum(one.lag + one.pending + one.later for one in groups if one.name == GROUP)
 
 
-def _unwrapping(binding: Binding) -> Callable[[Message], Any]:
+def _unwrapping(binding: Binding, channel: str) -> Callable[[Message], Any]:
     """Return a handler that gives another one the message as it was published."""
+    binding.scope = GROUP  # what is done once is done by whoever of the subscribers has it
 
     def own(message: Message) -> Message:
         fields = message.data
         if not isinstance(fields, dict) or ID not in fields:
-            return message
+            return replace(message, channel=channel)
         data = {name: value for name, value in fields.items() if name not in (ID, ADDRESS)}
-        return replace(message, data=data["data"] if data.pop(BARE, False) else data)
+        return replace(message, channel=channel, data=data["data"] if data.pop(BARE, False) else data)
 
     if binding.is_async:
 
         async def handle_async(message: Message) -> Any:
             return await binding.call(own(message))
 
-        handle_async.__qualname__ = binding.name
-        return handle_async
+        return _named(handle_async, binding)
 
     def handle(message: Message) -> Any:
         return binding.call(own(message))
 
-    handle.__qualname__ = binding.name
+    return _named(handle, binding)
+
+
+def _named(handle: Callable[[Message], Any], binding: Binding) -> Callable[[Message], Any]:
+    """Give a handler the name and the module of the one that it calls: logs and workers look for them."""
+    named: Any = handle
+    named.__qualname__ = binding.name
+    named.__module__ = getattr(binding.function, "__module__", None) or "__main__"
     return handle

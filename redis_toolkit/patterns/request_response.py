@@ -23,7 +23,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
-from redis_toolkit.patterns.running import Running, Stopping, sibling
+from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
 
 __all__ = ["RequestResponse"]
 
@@ -49,6 +49,7 @@ class RequestResponse(Stopping):
     def __init__(self, channel: str = "requests", *, app: App | None = None, url: str | None = None) -> None:
         self.channel = ExactChannel(channel)
         self._app = sibling(app, url)
+        self._created = Created()
         self._answers: dict[str, queue.SimpleQueue[Any]] = {}
         self._listener: App | None = None
         self._prefix = f"responses:{secrets.token_hex(8)}"
@@ -93,10 +94,11 @@ class RequestResponse(Stopping):
         app.on(self.channel, events=False)(handler)
         app.on(self.channel, requests=False)(_PlainServer(app, Binding(handler, app)).handler)
         app._start_anywhere()
-        return Running(app)
+        return self._created.add(Running(app, f"server of {str(self.channel)!r}", self._created.forget))
 
     def stop(self) -> None:
-        """Close the subscription for responses. May be called again."""
+        """Stop what `serve` has started, and the subscription for responses. May be called again."""
+        self._created.stop()
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
 from redis_toolkit.living import AwaitedEnding, Ending
 
-__all__ = ["Running", "Stopping", "sibling"]
+__all__ = ["Created", "Running", "Stopping", "sibling"]
 
 
 class Stopping(Ending):
@@ -22,18 +24,49 @@ class Running(Stopping, AwaitedEnding):
 
     Args:
         app: the started app that it runs on, its own.
+        what: what it is, for a reader.
+        then: called when it has been stopped.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, what: str, then: Callable[[Running], object] | None = None) -> None:
         self._app = app
+        self._what = what
+        self._then = then
 
     def stop(self) -> None:
         """Stop it; what is being handled gets to finish. May be called again, and by a handler too."""
         self._app._stop_anywhere()
+        if self._then is not None:
+            self._then(self)
+
+    def __repr__(self) -> str:
+        state = "running" if self._app._started and self._app._service.started else "stopped"
+        return f"<{self._what} on {self._app!r}, {state}>"
 
     async def astop(self) -> None:
         """Await what `stop` does."""
         await loops.in_thread(self.stop)
+
+
+class Created:
+    """What a pattern has made and not stopped yet, so that its own `stop` can."""
+
+    def __init__(self) -> None:
+        self._running: dict[Running, None] = {}
+
+    def add(self, one: Running) -> Running:
+        """Remember something that runs, until it is stopped."""
+        self._running[one] = None
+        return one
+
+    def forget(self, one: Running) -> None:
+        """Forget what has been stopped."""
+        self._running.pop(one, None)
+
+    def stop(self) -> None:
+        """Stop all of it, the last first."""
+        for one in reversed(list(self._running)):
+            one.stop()
 
 
 def sibling(app: App | None, url: str | None) -> App:

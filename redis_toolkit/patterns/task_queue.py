@@ -20,7 +20,7 @@ from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import RESULT_TTL, Backoff, Durable, Duration, Job, policy_of, seconds_of
 from redis_toolkit.living import Living
 from redis_toolkit.patterns.queue_submits import QueueSubmits
-from redis_toolkit.patterns.running import Running
+from redis_toolkit.patterns.running import Created, Running
 from redis_toolkit.patterns.submitting import Submitting
 from redis_toolkit.patterns.task import AsyncTask, Task, UniqueKey
 from redis_toolkit.patterns.task_options import TaskOptions, checked_text, duration_ms
@@ -122,6 +122,7 @@ class TaskQueue(QueueSubmits, Living):
         self._concurrency = concurrency
         self._lease = None if lease is None else seconds_of("lease", lease)
         self._announce = announce
+        self._created = Created()
 
     # -- tasks that are functions -----------------------------------------------------------------
 
@@ -275,7 +276,7 @@ class TaskQueue(QueueSubmits, Living):
         """
         app = self._worker(worker_id, task_handler, concurrency, lease, retries, backoff, timeout)
         app._start_anywhere()
-        return Running(app)
+        return self._running(worker_id, app)
 
     async def acreate_worker(
         self,
@@ -294,7 +295,7 @@ class TaskQueue(QueueSubmits, Living):
         """
         app = self._worker(worker_id, task_handler, concurrency, lease, retries, backoff, timeout)
         await loops.in_thread(app._start_anywhere)
-        return Running(app)
+        return self._running(worker_id, app)
 
     def _worker(
         self,
@@ -318,6 +319,10 @@ class TaskQueue(QueueSubmits, Living):
         app._router.add_durable(durable)
         return app
 
+    def _running(self, worker_id: str, app: App) -> Running:
+        what = f"worker {worker_id!r} of queue {self.name!r}"
+        return self._created.add(Running(app, what, self._created.forget))
+
     # -- living -----------------------------------------------------------------------------------
 
     def run(self, workers: int = 1) -> None:
@@ -333,15 +338,18 @@ class TaskQueue(QueueSubmits, Living):
         await self.app._astart(workers, sys._getframe(1))
 
     def stop(self) -> None:
-        """Stop what `start` started; as `App.stop`. Workers of `create_worker` go on."""
+        """Stop the workers of `create_worker`, and what `start` started; as `App.stop`."""
+        self._created.stop()
         self.app.stop()
 
     async def astop(self) -> None:
         """Await what `stop` does; as `App.astop`."""
+        await loops.in_thread(self._created.stop)
         await self.app.astop()
 
     def cleanup(self) -> None:
         """Stop, also from a handler on its own loop."""
+        self._created.stop()
         self.app._stop_anywhere()
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ class Trimming(Chore):
     """
 
     def __init__(self, consumer: Consumer) -> None:
-        super().__init__(f"trimming the events of {consumer.durable.channel!r}")
+        super().__init__(f"trimming the events of {consumer.source.name!r}")
         self._consumer = consumer
         self.at = time.monotonic() + TRIM
 

@@ -22,7 +22,7 @@ from redis_toolkit._core.flows import events, serving
 from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.message import Gap
-from redis_toolkit.routing import Router
+from redis_toolkit.routing import Beside, Router
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker import child
 from redis_toolkit.worker.assignment import Assignment, assignment
@@ -37,6 +37,8 @@ logger = logging.getLogger("redis_toolkit")
 
 EMBEDDED_LOOK = 1.0
 """Seconds between two looks at an embedded server that worker processes use."""
+_serves_as_worker = threading.Event()
+"""Set once this process serves as a worker: until then it runs the program up to that point."""
 _supervised = itertools.count(1)
 """Numbers the supervised starts of a program, the same in the supervisor's process and in its workers."""
 
@@ -99,6 +101,15 @@ class Service:
         """The process ids of the worker processes."""
         supervisor = self._supervisor
         return supervisor.pids if supervisor is not None else []
+
+    def start_beside(self, one: Beside, start: Callable[[], None]) -> None:
+        """Serve durable work beside this app, until worker processes serve it.
+
+        In a worker process that does not serve yet nothing is started: this app is what will serve, if any.
+        """
+        if assignment() is None or _serves_as_worker.is_set():
+            start()
+        self._router.beside.append(one)
 
     def start(self, workers: int, caller: FrameType | None) -> None:
         """Serve in the background: in threads of this process, or in worker processes."""
@@ -247,6 +258,8 @@ class Service:
     def serve_as_worker(self, part: Assignment) -> None:
         """Serve as the worker process that this is; does not return."""
         _log_to_stderr()
+        self._router.take_over()
+        _serves_as_worker.set()
 
         def when_asked(ask: Callable[[], object]) -> None:
             self._ask_supervisor = ask
@@ -262,7 +275,7 @@ class Service:
             self._ask_supervisor = None
 
     def _refuse_second_start(self) -> None:
-        if not self._router.bindings:
+        if not self._router.bindings and not self._router.beside:
             logger.warning("this app has no handlers: register them with @app.on before it starts")
         if self._node is not None and self._node.has_lost_its_loop:
             self.stop()
@@ -290,10 +303,12 @@ class Service:
             self.serve_as_worker(part)
         if part is not None:
             return None
-        modules = {getattr(one.function, "__module__", "") for one in self._router.bindings}
+        beside = [job.binding for one in self._router.beside for job in one.durable.jobs.values()]
+        modules = {getattr(one.function, "__module__", "") for one in self._router.bindings + beside}
         program = program_of(self._app, self._module, caller, modules)
         driver = SyncDriver(self._connections, self._settings)
         driver.run(events.ping())  # one clear error here, instead of one from each worker
+        self._router.take_over()
 
         def bury(process: str) -> None:
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App
+from redis_toolkit import App, ConfigurationError, Message, Reject
 from redis_toolkit._core.flow import Call, Flow
 from redis_toolkit._core.flows import durable
 from redis_toolkit.patterns import ReliableMessaging
@@ -101,6 +101,64 @@ def test_two_subscribers_share(make: Make) -> None:
         for number in range(20):
             assert messaging.publish_with_ack("payments", {"n": number}, timeout=30)
     assert sorted(one["n"] for one in got) == list(range(20))
+
+
+def test_its_end_is_that_of_what_it_has_created(make: Make, server: Server) -> None:
+    other = make()
+    with ReliableMessaging(url=server.url) as messaging:
+        running = messaging.create_ack_subscriber("payments", lambda data: None)
+        assert other.publish_with_ack("payments", 1, timeout=30)
+        assert repr(running).startswith("<subscriber of 'payments' on App(")
+        assert repr(running).endswith(", running>")
+    assert repr(running).endswith(", stopped>")
+    assert not other.publish_with_ack("payments", 1, timeout=0.05)
+    running.stop()
+
+
+def test_an_app_that_starts_here_leaves_its_subscribers_where_they_are(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, got = App(server.url), list[Any]()
+    messaging = ReliableMessaging(app=app)
+    with messaging.create_ack_subscriber("payments", got.append), app:
+        assert messaging.publish_with_ack("payments", 1, timeout=30)
+        assert caplog.text == ""
+    with app:
+        assert not messaging.publish_with_ack("payments", 2, timeout=0.05)
+    assert got == [1]
+    messaging.stop()
+    assert "no handlers" in caplog.text  # said when it had none any more
+
+
+def test_what_worker_processes_take_over_ends_here(server: Server) -> None:
+    app = App(server.url)
+    messaging = ReliableMessaging(app=app)
+    first, second = (messaging.create_ack_subscriber("payments", lambda data: None) for _ in range(2))
+    with pytest.raises(ConfigurationError, match="two subscribers of payments, acknowledged messages"):
+        app._router.take_over()
+    second.stop()
+    app._router.take_over()
+    assert repr(first).endswith(", stopped>")
+    assert [one.channel for one in app._router.durables] == ["rt:ack:payments"]
+    first.stop()
+    assert app._router.durables == []
+    messaging.stop()
+
+
+def test_users_see_the_name_that_they_gave(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    messaging, seen = make(), set[str]()
+
+    def book(data: Any, channel: str, message: Message) -> None:
+        with message.once("book", ttl=60) as first:
+            seen.add(f"{channel} {message.channel} {first}")
+        raise Reject("closed")
+
+    with caplog.at_level("DEBUG", "redis_toolkit"), messaging.create_ack_subscriber("payments", book):
+        assert not messaging.publish_with_ack("payments", 3, timeout=0.05)
+        eventually(lambda: messaging.dead("payments"))
+    assert seen == {"payments payments True"}
+    assert "'payments, acknowledged messages': Reject: closed" in caplog.text
+    assert "rt:ack" not in caplog.text
 
 
 def test_a_plain_subscriber_may_acknowledge(make: Make, server: Server) -> None:

@@ -206,3 +206,13 @@ def test_a_handler_on_a_loop_is_told_to_await(server: Server, app: App) -> None:
 
     with app:
         assert outer.submit().result(DEADLINE) == 2
+
+
+def test_the_end_of_a_queue_is_that_of_its_workers(server: Server) -> None:
+    queue = TaskQueue("jobs", url=server.url)
+    first, second = (queue.create_worker(name, lambda task: None) for name in ("one", "two"))
+    first.stop()
+    assert repr(second).startswith("<worker 'two' of queue 'jobs' on App(")
+    assert [repr(one).rpartition(", ")[2] for one in (first, second)] == ["stopped>", "running>"]
+    queue.stop()
+    assert repr(second).endswith(", stopped>")

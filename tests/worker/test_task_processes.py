@@ -7,7 +7,7 @@ import os
 import pytest
 
 from redis_toolkit import App
-from redis_toolkit.patterns import TaskQueue
+from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.kit.waiting import eventually
 from tests.worker.programs import Programs, both_answer, kill
 
@@ -32,6 +32,16 @@ def gated(number):
 @queue.task
 async def double(number):
     return [2 * number, os.getpid()]
+"""
+SUBSCRIBERS = """
+from redis_toolkit.patterns import ReliableMessaging
+
+messaging = ReliableMessaging(app=app)
+
+def book(message):
+    history.write("booked", amount=message["amount"])
+
+messaging.create_ack_subscriber("payments", book)
 """
 OWN = """
 from redis_toolkit.patterns import TaskQueue
@@ -69,6 +79,20 @@ def test_a_task_of_a_worker_that_is_killed_runs_again(programs: Programs, queue:
     assert [entry["deliveries"] for entry in entries] == [1, 2]
     assert entries[1]["pid"] != first["pid"]
     eventually(lambda: queue.stats().pending == 0)
+
+
+def test_subscribers_of_an_app_are_served_by_its_worker_processes(programs: Programs, client: App) -> None:
+    program = programs.serving(SUBSCRIBERS, "app.run(workers=2)\n")
+    messaging = ReliableMessaging(app=client)
+    for amount in range(20):
+        assert messaging.publish_with_ack("payments", {"amount": amount}, timeout=DEADLINE)
+    messaging.stop()
+    entries = programs.history.read("booked")
+    assert sorted(entry["amount"] for entry in entries) == list(range(20))
+    assert program.pid not in {entry["pid"] for entry in entries}
+    assert "no handlers" not in program.output
+    program.terminate()
+    assert program.wait() == 0
 
 
 def test_a_queue_runs_by_itself(programs: Programs, queue: TaskQueue) -> None:

@@ -39,8 +39,9 @@ _LAST = 2**64 - 1
 def group_source(channel: str, group: str) -> Source:
     """Return the keys of a durable group: what it takes again goes before the log."""
     prefix = keys.group_streams(channel, group)
+    own = keys.shown_channel(channel)
     return Source(
-        name=f"{channel}, group {group}",
+        name=f"{own}, group {group}" if own == channel else f"{own}, acknowledged messages",
         group=group,
         streams=(keys.group_again(channel, group), keys.stream(channel)),
         prefix=prefix,
