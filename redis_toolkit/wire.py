@@ -81,6 +81,9 @@ class Wire:
     Args:
         codec: how payloads are written, and how opaque ones are read.
         max_payload: bytes that one body may have, written or read.
+
+    Attributes:
+        joins: whether envelopes are JSON whose first fields may be given as text.
     """
 
     def __init__(self, codec: Codec, max_payload: int) -> None:
@@ -90,7 +93,7 @@ class Wire:
             codec if isinstance(codec, JSONCodec | MsgpackCodec) else None
         )
         self._json = codec if isinstance(codec, JSONCodec) else _JSON
-        self._joins = type(codec) is JSONCodec
+        self.joins = type(codec) is JSONCodec
         self._exclusive = getattr(codec, "exclusive", False) is True
 
     # -- writing ----------------------------------------------------------------------------------
@@ -130,9 +133,9 @@ class Wire:
         attempt: int = 1,
     ) -> bytes:
         """Return the envelope of a request; raises as `live` does."""
-        if self._joins and not headers and channel is None and attempt == 1:
+        if self.joins and not headers and channel is None and attempt == 1:
             head = f'{{"id":{quoted(request_id)},"reply_to":{quoted(reply_to)},'
-            return self._joined(f'{head}"spread":true,"data":' if spread else f'{head}"data":', data)
+            return self.joined(f'{head}"spread":true,"data":' if spread else f'{head}"data":', data)
         fields: dict[str, Any] = {"id": request_id, "reply_to": reply_to}
         if channel is not None:
             fields["channel"] = channel
@@ -144,8 +147,8 @@ class Wire:
 
     def reply(self, request_id: str, data: Any) -> bytes:
         """Return the envelope of a handler's return value; raises as `live` does."""
-        if self._joins:
-            return self._joined(f'{{"id":{quoted(request_id)},"data":', data)
+        if self.joins:
+            return self.joined(f'{{"id":{quoted(request_id)},"data":', data)
         return self.envelope({"id": request_id}, data, None)
 
     def error_reply(self, request_id: str, error: BaseException, traceback: str | None = None) -> bytes:
@@ -176,8 +179,13 @@ class Wire:
             native.encode(fields["data"])  # its error names the place in the payload
             raise
 
-    def _joined(self, head: str, data: Any) -> bytes:
-        """Return what `_envelope` does for most messages; as JSON, whose first fields are written."""
+    def joined(self, head: str, data: Any) -> bytes:
+        """Return what `envelope` does for most messages, where `joins` is true.
+
+        Args:
+            head: the JSON of the envelope up to its payload, as in ``{"id":"7","data":``.
+            data: the payload.
+        """
         try:
             body = self._json.encode_envelope(head, data)
         except EncodeError:

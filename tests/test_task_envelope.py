@@ -14,7 +14,7 @@ from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge
 from redis_toolkit.message import Headers
-from redis_toolkit.task_envelope import Task, read_task, write_task
+from redis_toolkit.task_envelope import Task, read_task, write_plain_task, write_task
 from redis_toolkit.wire import UnreadableEnvelope, Wire
 from tests.payloads import text
 from tests.wires import EVERY, JSON, LIMIT, MSGPACK, OWN, READERS, TEXT, as_map, plain
@@ -50,6 +50,16 @@ def test_what_one_writes_any_reads(writer: str, reader: str, task: dict[str, Any
 def test_the_plain_envelope() -> None:
     assert write_task(JSON, "1", "add", {"a": 1}) == b'{"id":"1","task":"add","data":{"a":1}}'
     assert as_map(write_task(MSGPACK, "1", "add", None)) == {"id": "1", "task": "add", "data": None}
+
+
+@pytest.mark.parametrize("wire", NATIVES.values())
+@pytest.mark.parametrize("spread", [True, False])
+def test_one_with_few_fields_is_written_the_same_in_one_go(wire: Wire, spread: bool) -> None:
+    for kind, data in (('say "hi"', {"a": "ü"}), ("add", [1, None])):
+        quick = write_plain_task(wire, "ab-1", kind, data, "lôw", 77, spread=spread)
+        assert quick == write_task(wire, "ab-1", kind, data, priority="lôw", submitted_ms=77, spread=spread)
+    with pytest.raises(EncodeError, match="object"):
+        write_plain_task(wire, "ab-1", "add", object(), "low", 77, spread=spread)
 
 
 def test_every_field() -> None:

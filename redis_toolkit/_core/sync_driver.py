@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -75,10 +76,13 @@ class SyncDriver:
 
     def _perform(self, step: Call | Exchange | ExchangeMany) -> Any:
         if isinstance(step, Call):
-            deadline = time.monotonic() + self._settings.command_timeout
-            if step.deadline is not None:
-                deadline = step.deadline.begin(time.monotonic())
-            return self._patiently(lambda: self._call(step, deadline), deadline, repeatable=step.repeatable)
+            now = time.monotonic()
+            if step.deadline is None:
+                deadline = now + self._settings.command_timeout
+            else:
+                deadline = step.deadline.begin(now)
+            once = partial(self._call, step, deadline)
+            return self._patiently(once, deadline, repeatable=step.repeatable)
         if isinstance(step, Exchange):
             deadline = step.deadline.begin(time.monotonic())
             return self._patiently(lambda: self._exchange(step, deadline), deadline, repeatable=False)
@@ -162,6 +166,14 @@ def call_on(link: Link, step: Call, deadline: float) -> list[Any]:
         Failed: the connection was lost (it is closed), or the server refused a command.
     """
     replies = link.call([by_sha(command) for command in step.commands], deadline)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            return _with_errors(link, step, replies, deadline)
+    return replies
+
+
+def _with_errors(link: Link, step: Call, replies: list[Any], deadline: float) -> list[Any]:
+    """Send those scripts by their text that the server lacks; raise what failed otherwise."""
     missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
         again = link.call([by_text(step.commands[place]) for place in missing], deadline)

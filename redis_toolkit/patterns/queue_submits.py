@@ -5,17 +5,15 @@ Rules: as in `queue_control.py`. The small API, `submit_task`, may be used anywh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from redis_toolkit._core import loops
-from redis_toolkit._core.flows import task_ends
-from redis_toolkit._core.flows.tasks import Submission, Submitted
 from redis_toolkit.app import App
 from redis_toolkit.errors import QueueFull
 from redis_toolkit.patterns import gathering
 from redis_toolkit.patterns.queue_control import QueueControl
-from redis_toolkit.patterns.submitting import Submitting
+from redis_toolkit.patterns.submitting import Came, Submitting
 from redis_toolkit.patterns.task_call import TaskCall
 from redis_toolkit.patterns.task_handle import TaskHandle, wait_ms
 from redis_toolkit.patterns.task_options import Duration, TaskOptionFields, TaskOptions, checked_text
@@ -24,7 +22,6 @@ __all__ = ["QueueSubmits"]
 
 R = TypeVar("R")
 Listed = list[TaskCall[Any]]
-Done = Sequence[tuple[Submission, Submitted | QueueFull]]
 
 
 class QueueSubmits(QueueControl):
@@ -143,31 +140,21 @@ class QueueSubmits(QueueControl):
     async def _asubmit(self, call: TaskCall[R]) -> TaskHandle[R]:
         return self._handle(call, (await self._arun(self._submitting.flow([call])))[0])
 
-    def _handle(self, call: TaskCall[R], done: tuple[Submission, Submitted | QueueFull]) -> TaskHandle[R]:
-        task, came = done
+    def _handle(self, call: TaskCall[R], came: Came) -> TaskHandle[R]:
         if isinstance(came, QueueFull):
             raise came
-        place = None
-        if came.state in ("ready", "same"):
-            place = task_ends.place_of(self.priorities.index(task.priority), came.detail)
-        duplicate = came.state in ("same", "locked")
-        task_id = came.detail if came.state == "locked" else task.id
+        task_id, place, duplicate = came
         return TaskHandle(
             self, task_id, duplicate=duplicate, kept=call.kept, place=place, convert=call.convert
         )
 
-    def _handles(
-        self,
-        calls: Listed,
-        done: Done,
-        return_exceptions: bool,
-    ) -> list[Any]:
-        full = [came for _, came in done if isinstance(came, QueueFull)]
+    def _handles(self, calls: Listed, done: list[Came], return_exceptions: bool) -> list[Any]:
+        full = [came for came in done if isinstance(came, QueueFull)]
         if full and not return_exceptions:
             raise QueueFull(f"{len(full):,} of {len(done):,} tasks were refused: {full[0]}")
         return [
-            came if isinstance(came, QueueFull) else self._handle(call, (task, came))
-            for call, (task, came) in zip(calls, done, strict=True)
+            came if isinstance(came, QueueFull) else self._handle(call, came)
+            for call, came in zip(calls, done, strict=True)
         ]
 
     # -- handles ----------------------------------------------------------------------------------

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Flow
-from redis_toolkit._core.flows import tasks
+from redis_toolkit._core.flows import task_ends, tasks
+from redis_toolkit._core.flows.task_ends import Place
 from redis_toolkit._core.flows.tasks import Submission, Submitted
 from redis_toolkit._core.ids import new_id
 from redis_toolkit.errors import ConfigurationError, QueueFull
 from redis_toolkit.patterns.task_call import TaskCall
-from redis_toolkit.task_envelope import write_task
+from redis_toolkit.task_envelope import write_plain_task, write_task
 from redis_toolkit.wire import Wire
 
-__all__ = ["ServerTime", "Submitting"]
+__all__ = ["Came", "ServerTime", "Submitting"]
+
+Came: TypeAlias = tuple[str, Place | None, bool] | QueueFull
+"""What came of a submit: the task's id, where its entry is, and whether it was there before; or why not."""
 
 
 class ServerTime:
@@ -40,6 +45,13 @@ class ServerTime:
         self._now = now
         self._offset_ms = 0.0
         self._asked: float | None = None
+
+    def known_ms(self) -> int | None:
+        """Return the server's ms if it need not be asked."""
+        now = self._now()
+        if self._asked is None or now - self._asked > self.REFRESH:
+            return None
+        return int(now * 1000 + self._offset_ms)
 
     def ms(self) -> Flow[int]:
         """Return the server's ms (``TIME``)."""
@@ -77,6 +89,10 @@ class Submitting:
         self._queue = queue
         self._priorities = priorities
         self._default = "normal" if "normal" in priorities else priorities[len(priorities) // 2]
+        self._streams: dict[str | None, tuple[str, int, str]] = {
+            name: (name, place, keys.task_ready(queue, name)) for place, name in enumerate(priorities)
+        }
+        self._streams |= {None: self._streams[self._default], "normal": self._streams[self._default]}
         self._wire = wire
         self._max_pending = max_pending
         self._once_ms = once_ms
@@ -96,14 +112,43 @@ class Submitting:
         listed = ", ".join(map(repr, self._priorities))
         raise ConfigurationError(f"queue {self._queue!r} has no priority {name!r}: it has {listed}")
 
-    def flow(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[tuple[Submission, Submitted | QueueFull]]]:
-        """Submit tasks in order; returns what was submitted, each with what came of it."""
-        now_ms = yield from self.clock.ms()
+    def flow(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[Came]]:
+        """Submit tasks in order; returns what came of each."""
+        now_ms = self.clock.known_ms()
+        if now_ms is None:
+            now_ms = yield from self.clock.ms()
+        if self._max_pending is None and all(call.options.bare for call in calls):
+            return (yield from self._add(calls, now_ms))
         submissions = [self._submission(call, now_ms) for call in calls]
         done = yield from tasks.submit_many(
             self._queue, submissions, self._priorities, max_pending=self._max_pending
         )
-        return list(zip(submissions, done, strict=True))
+        return [self._came(task, came) for task, came in zip(submissions, done, strict=True)]
+
+    def _add(self, calls: Sequence[TaskCall[Any]], now_ms: int) -> Flow[list[Came]]:
+        """Submit tasks that are an entry of a stream and nothing else, as most are."""
+        wire, streams = self._wire, self._streams
+        ids, entries, places = list[str](), list[tuple[str, bytes]](), list[int]()
+        for call in calls:
+            priority = call.options.priority
+            if priority not in streams:
+                priority = self.priority(priority)  # says that there is none
+            name, place, stream = streams[priority]
+            task_id = new_id()
+            ids.append(task_id)
+            places.append(place)
+            body = write_plain_task(wire, task_id, call.type, call.data, name, now_ms, spread=call.spread)
+            entries.append((stream, body))
+        added = yield from tasks.add(entries)
+        return [(one, (place, entry), False) for one, place, entry in zip(ids, places, added, strict=True)]
+
+    def _came(self, task: Submission, came: Submitted | QueueFull) -> Came:
+        if isinstance(came, QueueFull):
+            return came
+        place = None
+        if came.state in ("ready", "same"):
+            place = task_ends.place_of(self._priorities.index(task.priority), came.detail)
+        return came.detail if came.state == "locked" else task.id, place, came.state in ("same", "locked")
 
     def _submission(self, call: TaskCall[Any], now_ms: int) -> Submission:
         options = call.options

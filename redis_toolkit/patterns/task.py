@@ -80,15 +80,17 @@ class Submitter(Generic[P, R]):
         """Await what `submit` does: the same parameters, results and errors."""
         return await self.queue._asubmit(self._made(self._options, args, kwargs))
 
-    def _made(self, options: TaskOptions, args: Any, kwargs: Mapping[str, Any]) -> TaskCall[Any]:
+    def _made(self, options: TaskOptions, args: Any, kwargs: dict[str, Any]) -> TaskCall[Any]:
         data = self._payload(args, kwargs)
         if options.unique_key is None and self._unique_key is not None:
             key = self._unique_key if isinstance(self._unique_key, str) else self._unique_key(*args, **kwargs)
             options = dataclasses.replace(options, unique_key=checked_text("unique_key", key))
         return TaskCall(self.name, data, True, options, self._kept, self._convert)
 
-    def _payload(self, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _payload(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return arguments by name, as they travel; defaults are left to whoever runs the task."""
+        if self._plain and not args and kwargs.keys() == self._names.keys():
+            return kwargs  # nobody else has it: it was made of the call's keywords
         if self._plain and len(args) <= len(self._names):  # what it nearly always is, at a tenth of the cost
             data = dict(zip(self._names, args, strict=False))
             if kwargs and data.keys().isdisjoint(kwargs):

@@ -60,6 +60,7 @@ class TaskOptions:
 
     Attributes:
         plain: whether it has but a priority and headers, so that it becomes an entry of a stream and no more.
+        bare: whether it has but a priority.
 
     Raises:
         ConfigurationError: one of them cannot be.
@@ -73,10 +74,12 @@ class TaskOptions:
     headers: Mapping[str, str] | None = None
     id: str | None = None
     plain: bool = field(init=False, repr=False)
+    bare: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         timed = (self.delay, self.eta, self.expires, self.unique_key, self.id)
         object.__setattr__(self, "plain", timed == (None,) * 5)
+        object.__setattr__(self, "bare", self.plain and not self.headers)
         if not self.plain:
             self._check()
 

@@ -23,6 +23,7 @@ __all__ = [
     "Stats",
     "Submission",
     "Submitted",
+    "add",
     "all_cancelled",
     "cancelled_of",
     "progress",
@@ -132,6 +133,16 @@ def _submit_command(
             keys.task_due(queue),
         ),
     )
+
+
+def add(entries: Sequence[tuple[str, bytes]]) -> Flow[list[str]]:
+    """Add plain tasks in order (stream and envelope of each); returns the ids of their entries (``XADD``)."""
+    added: list[str] = []
+    for start in range(0, len(entries), CHUNK):
+        chunk = entries[start : start + CHUNK]
+        replies = yield Call(tuple([("XADD", stream, "*", "b", envelope) for stream, envelope in chunk]))
+        added += [reply.decode("ascii") for reply in replies]
+    return added
 
 
 def submit_many(
