@@ -37,7 +37,7 @@ class TestWithEveryWriteOnDisk:
         self, own_server: Server, work: StartWork, tier: Tier
     ) -> None:
         with work() as flowing:
-            for _ in range(tier(2, 20)):
+            for _ in range(tier(1, 20)):
                 own_server.kill()
                 flowing.lasts(tier(0.2, 1.0))
                 own_server.start()
