@@ -262,7 +262,7 @@ def test_the_late_end_of_one_that_stood_still_does_not_count(sent: Sent, tier: T
 @pytest.mark.fault(7, "durable", "tasks")
 def test_busy_python_code_keeps_its_lease(sent: Sent, tier: Tier) -> None:
     """In each way by itself: what a busy loop has been sent, and not read, it does not hold yet."""
-    lease = tier(0.6, 10.0)
+    lease = tier(0.6, 2.0)
     seconds = lease * tier(2, 10)
     busy = f"until = time.monotonic() + {seconds}\n    while time.monotonic() < until: pass"
     sent.serve(busy, busy, workers=0, lease=lease)
