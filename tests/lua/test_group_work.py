@@ -22,7 +22,7 @@ AGAIN = SOURCE.streams[0]
 @pytest.fixture
 def ids(server: Server) -> list[bytes]:
     for group in ("g", "other"):
-        drive(server, durable.make_group("orders", group))
+        drive(server, durable.make_group(durable.group_call("orders", group)))
     done = drive(server, events.publish_many("orders", [Event(b"1"), Event(b"2"), Event(b"3")]))
     return [one.entry.encode() for one in done if isinstance(one, events.Published)]
 

@@ -26,7 +26,7 @@ def publish(server: Server, *bodies: str) -> list[str]:
 
 
 def make(server: Server, group: str = "g", **more: Any) -> tuple[bool, str]:
-    return drive(server, durable.make_group("orders", group, **more))
+    return drive(server, durable.make_group(durable.group_call("orders", group, **more)))
 
 
 def take(server: Server, group: str = "g", free: int = 100) -> list[Claimed]:
