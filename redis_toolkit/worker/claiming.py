@@ -126,6 +126,14 @@ class Claims:
         """Whether a pop was refused, and it is not known yet which list is to blame."""
         return self._suspicion is not None
 
+    def tell_refused(self, tell: Callable[[int, Exception], None]) -> Exception | None:
+        """Tell which lists were set aside since the last time; returns the `failure` since then."""
+        for number, why in self.refused:
+            tell(number, why)
+        self.refused.clear()
+        failure, self.failure = self.failure, None
+        return failure
+
     def next(self, budget: float, block: float, *, wait: bool = False) -> Round:
         """Return the next round.
 
