@@ -69,12 +69,6 @@ class EmbeddedServer:
             raise ServerUnreachable(f"{self._name} has not been started: call ensure() first")
         return _unix_url(path)
 
-    @property
-    def owned(self) -> bool:
-        """Whether this process started the server that runs now."""
-        guardian = self._guardian
-        return guardian is not None and guardian.was_up and not guardian.exited.is_set()
-
     def ensure(self, timeout: float = 10.0) -> str:
         """Start the server, or join the one that runs; call it again after a lost connection.
 

@@ -319,20 +319,6 @@ def retrying_async(deadline: float, *, repeatable: bool) -> tenacity.AsyncRetryi
     return tenacity.AsyncRetrying(retry=sync.retry, wait=sync.wait, stop=sync.stop, reraise=True)
 
 
-def reconnecting_async(
-    cap: float, stopped: Callable[[], bool], log: Callable[[Failed], None]
-) -> tenacity.AsyncRetrying:
-    """Return what `reconnecting` does, for a reader on an event loop."""
-    sync = reconnecting(cap, threading.Event(), log)
-    return tenacity.AsyncRetrying(
-        retry=sync.retry,
-        wait=sync.wait,
-        stop=lambda _state: stopped(),
-        before_sleep=sync.before_sleep,
-        reraise=True,
-    )
-
-
 def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], None]) -> tenacity.Retrying:
     """Return the retrier of a long-lived reader: until it connects, or ``stopping`` is set.
 
@@ -340,17 +326,31 @@ def reconnecting(cap: float, stopping: threading.Event, log: Callable[[Failed], 
     server come back spread over that time. See "Exponential Backoff And Jitter" (AWS Architecture
     Blog, 2015).
     """
+    return tenacity.Retrying(
+        stop=tenacity.stop_when_event_set(stopping),
+        sleep=tenacity.sleep_using_event(stopping),
+        **_again_and_again(cap, log),
+    )
+
+
+def reconnecting_async(
+    cap: float, stopped: Callable[[], bool], log: Callable[[Failed], None]
+) -> tenacity.AsyncRetrying:
+    """Return what `reconnecting` does, for a reader on an event loop."""
+    return tenacity.AsyncRetrying(stop=lambda _state: stopped(), **_again_and_again(cap, log))
+
+
+def _again_and_again(cap: float, log: Callable[[Failed], None]) -> dict[str, Any]:
+    """Return what both of these tell tenacity."""
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, Failed):
             log(failure)
 
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Failed),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=cap),
-        stop=tenacity.stop_when_event_set(stopping),
-        sleep=tenacity.sleep_using_event(stopping),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
+    return {
+        "retry": tenacity.retry_if_exception_type(Failed),
+        "wait": tenacity.wait_random_exponential(multiplier=0.1, max=cap),
+        "before_sleep": before_sleep,
+        "reraise": True,
+    }

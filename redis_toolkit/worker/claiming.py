@@ -24,7 +24,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis_toolkit._core.flow import Command
+from redis_toolkit._core.connection import packed
 from redis_toolkit._core.flows import serving
 
 __all__ = ["BATCH", "Claims", "Round"]
@@ -125,6 +125,14 @@ class Claims:
     def examining(self) -> bool:
         """Whether a pop was refused, and it is not known yet which list is to blame."""
         return self._suspicion is not None
+
+    def tell_refused(self, tell: Callable[[int, Exception], None]) -> Exception | None:
+        """Tell which lists were set aside since the last time; returns the `failure` since then."""
+        for number, why in self.refused:
+            tell(number, why)
+        self.refused.clear()
+        failure, self.failure = self.failure, None
+        return failure
 
     def next(self, budget: float, block: float, *, wait: bool = False) -> Round:
         """Return the next round.
@@ -284,11 +292,11 @@ class Claims:
         if packet is None:
             if len(self._pops) >= 10_000:
                 self._pops.clear()
-            packet = self._pops[number, count] = _packed(serving.claim_backlog(self._keys[number], count))
+            packet = self._pops[number, count] = packed([serving.claim_backlog(self._keys[number], count)])
         return packet
 
     def _length(self, number: int) -> bytes:
-        return _packed(serving.check(self._keys[number]))
+        return packed([serving.check(self._keys[number])])
 
     # -- what the replies say ---------------------------------------------------------------------
 
@@ -342,9 +350,5 @@ class Claims:
 
 
 def _bulk(part: bytes) -> bytes:
+    """Return a part of a command as it is sent: those of a pop on many lists are not made each time."""
     return b"$%d\r\n%b\r\n" % (len(part), part)
-
-
-def _packed(command: Command) -> bytes:
-    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
-    return b"*%d\r\n%b" % (len(parts), b"".join(map(_bulk, parts)))

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, Fate
+from redis_toolkit._core.recovery import Failed
 from redis_toolkit._core.sync_driver import LinkDriver
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker.beating import beat_until
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["Heartbeat", "ServerClock"]
@@ -121,13 +122,5 @@ class Heartbeat:
         self._clock.update(server_ms, sent, time.monotonic())
 
     def _run(self) -> None:
-        pause, trouble = self._interval, Trouble("the heartbeat failed", "the heartbeat works again")
-        while not self._stopping.wait(pause):
-            try:
-                self._beat()
-                pause = self._interval
-                trouble.over()
-            except Failed as failure:
-                # A refusal is for some channels only, those that are allowed have been renewed: no hurry.
-                pause = self._interval if failure.fate is Fate.REFUSED else min(0.5, self._interval)
-                trouble.tell(failure)
+        trouble = Trouble("the heartbeat failed", "the heartbeat works again")
+        beat_until(self._stopping, self._beat, self._interval, trouble)

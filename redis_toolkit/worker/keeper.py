@@ -24,6 +24,7 @@ from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Held, Pulse
 from redis_toolkit._core.recovery import Failed, Fate, lacks_group
 from redis_toolkit._core.sync_driver import LinkDriver
+from redis_toolkit.worker.beating import beat_until
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
@@ -37,8 +38,6 @@ IDLE = 12
 """Beats after which the clock is looked at, when nothing that was renewed has told the time."""
 SLOW = 1.0
 """Seconds after which an answer shows that the server, or the way there, stood still."""
-RETRY = 0.5
-"""Seconds until a beat that failed is tried again, at most."""
 
 
 class Keeper:
@@ -65,7 +64,6 @@ class Keeper:
         self._due = dict.fromkeys(consumers, 0.0)
         self._clock_due = 0.0
         self._doubted: dict[Consumer, set[tuple[int, bytes, int]]] = {one: set() for one in consumers}
-        self._trouble = Trouble("leases could not be renewed", "leases are renewed again")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rt-keeper", daemon=True)
 
@@ -96,16 +94,8 @@ class Keeper:
             self._driver.close()
 
     def _run(self) -> None:
-        pause = self._interval
-        while not self._stopping.wait(pause):
-            try:
-                self._beat_all()
-                pause = self._interval
-                self._trouble.over()
-            except Failed as failure:
-                # A refusal is about one source: those that are allowed have been renewed. No hurry.
-                pause = self._interval if failure.fate is Fate.REFUSED else min(RETRY, self._interval)
-                self._trouble.tell(failure)
+        trouble = Trouble("leases could not be renewed", "leases are renewed again")
+        beat_until(self._stopping, self._beat_all, self._interval, trouble)
 
     def _beat_all(self) -> None:
         """Renew what is due, and look at the clock if nothing told the time; raises the last refusal."""

@@ -247,11 +247,7 @@ class RequestLoop:
 
     def _refused(self) -> None:
         """Say which lists the server refuses; wait when it refuses the command itself."""
-        claims = self._claims
-        for number, why in claims.refused:
-            self._answerers[number].set_aside(why)
-        claims.refused.clear()
-        failure, claims.failure = claims.failure, None
+        failure = self._claims.tell_refused(lambda number, why: self._answerers[number].set_aside(why))
         if isinstance(failure, Failed):
             self._log(failure)
             self._ended = self._ended or self._draining is not None

@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
+from redis_toolkit._core.flow import Command, Flow, ScriptCall
 from redis_toolkit._core.flows import leases
-from redis_toolkit._core.flows.durable import group_call
+from redis_toolkit._core.flows.durable import group_call, make_group
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settlement
 from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
@@ -102,9 +102,9 @@ class Rounds:
         """
         if self._log is None:
             return False
-        [[made, at]] = yield Call((self._group_call(seen=False),), repeatable=True)
-        self._last, self._known = at.decode("ascii"), True
-        return bool(made)
+        made, self._last = yield from make_group(self._group_call(seen=False))
+        self._known = True
+        return made
 
     # -- asking -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from redis_toolkit._core.sync_driver import SyncDriver
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Beside, Router
-from redis_toolkit.settings import Settings
+from redis_toolkit.settings import Settings, check_whole
 from redis_toolkit.worker import child
 from redis_toolkit.worker.assignment import Assignment, assignment
 from redis_toolkit.worker.counters import Counters
@@ -113,7 +113,7 @@ class Service:
 
     def start(self, workers: int, caller: FrameType | None) -> None:
         """Serve in the background: in threads of this process, or in worker processes."""
-        _check_workers(workers)
+        check_whole("workers", workers, least=0)
         with self._lock:
             self._refuse_second_start()
             if workers == 0:
@@ -224,7 +224,7 @@ class Service:
 
     def run(self, workers: int, caller: FrameType | None) -> None:
         """Serve until SIGTERM or SIGINT."""
-        _check_workers(workers)
+        check_whole("workers", workers, least=0)
         _log_to_stderr()
         if workers == 0:
             self._refuse_second_start()
@@ -355,11 +355,6 @@ class Service:
                 self._connections.real_url()
             except RedisToolkitError as error:
                 logger.warning("the embedded server could not be started again: %s", error)
-
-
-def _check_workers(workers: int) -> None:
-    if type(workers) is not int or workers < 0:
-        raise ConfigurationError(f"workers={workers!r} must be a whole number from 0")
 
 
 def _log_to_stderr() -> None:

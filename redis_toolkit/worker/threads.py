@@ -139,11 +139,7 @@ class RequestThreads(Crew[Claimed, Delivery]):
 
     def _refused(self, me: RequestThread) -> None:
         """Say which lists the server refuses; wait when it refuses all of them, or the command."""
-        claims = self._claims
-        for number, why in claims.refused:
-            self._answerers[number].set_aside(why)
-        claims.refused.clear()
-        failure, claims.failure = claims.failure, None
+        failure = self._claims.tell_refused(lambda number, why: self._answerers[number].set_aside(why))
         if isinstance(failure, Failed):
             self._log(failure)
             if self._draining is not None and not me.batch:

@@ -23,12 +23,12 @@ TIMEOUT = 30.0
 PROLOGUE = """
 import os, signal, socket, sys
 from redis_toolkit._core.embedded import EmbeddedServer, embedded_server
-from tests.core.embedded_programs import ask
+from tests.core.embedded_programs import ask, owns
 
 server = embedded_server(sys.argv[1])
 url = server.ensure(30)
 """
-WAIT = 'print("ready", url, server.owned, flush=True)\nwhile True: signal.pause()\n'
+WAIT = 'print("ready", url, owns(server), flush=True)\nwhile True: signal.pause()\n'
 
 
 def ask(url: str, line: str) -> str:
@@ -53,6 +53,12 @@ def server_pid(url: str) -> int:
     return next((int(line.split(":")[1]) for line in lines if line.startswith("process_id:")), 0)
 
 
+def owns(server: EmbeddedServer) -> bool:
+    """Return whether this process started the server that runs now."""
+    guardian = server._guardian
+    return guardian is not None and guardian.was_up and not guardian.exited.is_set()
+
+
 def gone(pid: int) -> None:
     eventually(lambda: not proc.alive(pid), what=f"end of process {pid}")
 
@@ -60,7 +66,7 @@ def gone(pid: int) -> None:
 def replaced(server: EmbeddedServer, pid: int) -> None:
     """Wait until another server than process ``pid`` runs at the same place, and is ours."""
     url = server.url
-    eventually(lambda: server_pid(url) not in (0, pid) and server.owned, what=f"a successor of {pid}")
+    eventually(lambda: server_pid(url) not in (0, pid) and owns(server), what=f"a successor of {pid}")
 
 
 class Programs:

@@ -18,7 +18,7 @@ import pytest
 
 from redis_toolkit._core.embedded import EmbeddedServer, embedded_server
 from redis_toolkit.errors import ConfigurationError, ServerUnreachable
-from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, server_pid
+from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, owns, server_pid
 from tests.kit import proc
 from tests.kit.waiting import eventually
 
@@ -29,12 +29,12 @@ def test_a_private_server_answers_until_it_is_stopped(make: type[EmbeddedServer]
     server = make(None)
     url = server.ensure(TIMEOUT)
     assert url == server.url
-    owned = server.owned
+    owned = owns(server)
     assert ask(url, "PING") == "PONG"
     pid = server_pid(url)
     directory = Path(url.removeprefix("unix://")).parent
     server.stop()
-    assert (owned, server.owned) == (True, False)
+    assert (owned, owns(server)) == (True, False)
     assert not proc.alive(pid)
     assert not directory.exists()
     with pytest.raises(ServerUnreachable, match="ensure"):
@@ -87,7 +87,7 @@ def test_the_start_is_logged_with_the_url(
 
 @pytest.mark.parametrize("ending", ["", "sys.exit(3)", "os.kill(os.getpid(), signal.SIGTERM)", "os._exit(0)"])
 def test_the_server_ends_with_its_process(programs: Programs, ending: str) -> None:
-    source = f'print("ready", url, server.owned, flush=True)\n{ending}\n'
+    source = f'print("ready", url, owns(server), flush=True)\n{ending}\n'
     program, url, _ = programs.ready("embedded://", source)
     program.wait()
     directory = Path(url.removeprefix("unix://")).parent
@@ -116,7 +116,7 @@ def test_a_server_that_stands_still_ends_with_its_process_too(programs: Programs
 def test_control_c_in_a_terminal_does_not_reach_the_server(programs: Programs) -> None:
     source = (
         "import time\n"
-        'print("ready", url, server.owned, flush=True)\n'
+        'print("ready", url, owns(server), flush=True)\n'
         "try: signal.pause()\n"
         "except KeyboardInterrupt: print('pong', ask(url, 'PING'), flush=True)\n"
     )
@@ -142,14 +142,14 @@ def test_the_server_inherits_no_descriptor(make: type[EmbeddedServer]) -> None:
 
 def test_a_forked_child_owns_nothing_and_stops_nothing(programs: Programs) -> None:
     source = (
-        'print("ready", url, server.owned, flush=True)\n'
+        'print("ready", url, owns(server), flush=True)\n'
         "pid = os.fork()\n"
         "if pid == 0:\n"
-        "    print('child', server.owned, server.ensure(30) == url, ask(url, 'PING'), flush=True)\n"
+        "    print('child', owns(server), server.ensure(30) == url, ask(url, 'PING'), flush=True)\n"
         "    server.stop()\n"
         "    sys.exit()\n"
         "assert os.waitpid(pid, 0)[1] == 0\n"
-        "print('parent', server.owned, ask(url, 'PING'), flush=True)\n"
+        "print('parent', owns(server), ask(url, 'PING'), flush=True)\n"
     )
     program, _, _ = programs.ready("embedded://", source)
     assert program.wait() == 0, program.output
@@ -160,7 +160,7 @@ def test_a_forked_child_owns_nothing_and_stops_nothing(programs: Programs) -> No
 
 def test_a_forked_child_does_not_keep_the_server_of_a_killed_parent(programs: Programs) -> None:
     source = (
-        'print("ready", url, server.owned, flush=True)\n'
+        'print("ready", url, owns(server), flush=True)\n'
         "if os.fork() == 0: print('child', os.getpid(), flush=True)\n"
         "while True: signal.pause()\n"
     )
@@ -198,7 +198,7 @@ def test_a_server_that_cannot_read_its_data_says_why(make: type[EmbeddedServer],
     with pytest.raises(ServerUnreachable, match=r"Bad file format.*valkey\.log") as caught:
         server.ensure(TIMEOUT)
     assert "\n" not in str(caught.value)
-    assert not server.owned
+    assert not owns(server)
 
 
 @pytest.mark.parametrize("below", ["", "sub/dir"])

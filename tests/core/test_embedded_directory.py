@@ -13,7 +13,7 @@ import redis
 
 from redis_toolkit._core.embedded import EmbeddedServer
 from redis_toolkit.errors import ServerUnreachable
-from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, replaced, server_pid
+from tests.core.embedded_programs import TIMEOUT, Programs, ask, gone, owns, replaced, server_pid
 from tests.kit import proc
 from tests.kit.waiting import eventually
 
@@ -28,7 +28,7 @@ def test_processes_that_name_a_directory_share_its_server(
     ask(url, "SET color blue")
     joined = make(data)
     assert ask(joined.ensure(TIMEOUT), "GET color") == "blue"
-    assert not joined.owned
+    assert not owns(joined)
     joined.stop()
     assert ask(url, "PING") == "PONG"
 
@@ -36,7 +36,7 @@ def test_processes_that_name_a_directory_share_its_server(
 def test_two_objects_in_one_process_share_it_too(make: type[EmbeddedServer], data: Path) -> None:
     first, second = make(data), make(data)
     assert first.ensure(TIMEOUT) == second.ensure(TIMEOUT)
-    assert (first.owned, second.owned) == (True, False)
+    assert (owns(first), owns(second)) == (True, False)
 
 
 def test_data_survive_a_stop(make: type[EmbeddedServer], data: Path) -> None:
@@ -57,7 +57,7 @@ def test_when_the_owner_is_killed_another_process_restarts_the_server(
     owner.kill()
     gone(pid)
     assert ask(joined.ensure(TIMEOUT), "GET color") == "blue"
-    assert joined.owned
+    assert owns(joined)
     joined.stop()
     assert not ask(url, "PING")
 
@@ -84,8 +84,8 @@ def test_a_restart_does_not_wait_for_the_old_server_to_be_noticed(
 def test_of_processes_that_start_together_one_starts_the_server(programs: Programs, data: Path) -> None:
     source = (
         "ask(url, 'INCR starters')\n"
-        "if server.owned: ask(url, 'INCR owners')\n"
-        'print("ready", url, server.owned, flush=True)\n'
+        "if owns(server): ask(url, 'INCR owners')\n"
+        'print("ready", url, owns(server), flush=True)\n'
         "while True: signal.pause()\n"
     )
     started = [programs.start(f"embedded://{data}", source) for _ in range(8)]
@@ -110,7 +110,7 @@ def test_any_directory_name_works(make: type[EmbeddedServer], tmp_path: Path, na
         client.set("color", "blue")
     joined = make(directory)
     assert joined.ensure(TIMEOUT) == url
-    assert not joined.owned
+    assert not owns(joined)
     server.stop()
     assert ask(joined.ensure(TIMEOUT), "GET color") == "blue"
     places = {Path(unquote(link.removeprefix("unix://"))).parent for link in (url, joined.url)}
@@ -167,7 +167,7 @@ def test_ensure_restarts_a_lost_server_as_well(make: type[EmbeddedServer]) -> No
     os.kill(pid, signal.SIGKILL)
     gone(pid)
     assert ask(server.ensure(TIMEOUT), "PING") == "PONG"
-    assert server.owned
+    assert owns(server)
 
 
 def test_stop_does_not_restart(make: type[EmbeddedServer], data: Path) -> None:

@@ -13,10 +13,14 @@ KEYS = ("rt:c:{orders}:stream", "rt:c:{orders}:meta")
 
 def test_making_a_group() -> None:
     keys = (*KEYS, "rt:c:{orders}:g:g:again")
-    flow = Driven(durable.make_group("orders", "g"))
+    flow = Driven(durable.make_group(durable.group_call("orders", "g")))
     assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "$", 0, "", "refuse", 0)),)
     assert flow.answer([[1, b"5-5"]]).result == (True, "5-5")
-    flow = Driven(durable.make_group("orders", "g", after="1-1", seen=True, max_backlog=5, drop=True))
+    flow = Driven(
+        durable.make_group(
+            durable.group_call("orders", "g", after="1-1", seen=True, max_backlog=5, drop=True)
+        )
+    )
     assert flow.last(Call).commands == (ScriptCall(GROUP, keys, ("g", "1-1", 1, 5, "drop", 0)),)
 
 

@@ -31,6 +31,7 @@ from redis_toolkit._core.scripts import (
 )
 from redis_toolkit.errors import OutcomeUnknown
 from tests.core.by_hand import Driven
+from tests.lua import trips
 
 QUEUE = tasks.queue_source("q", ("high", "low"))
 GROUP = durable.group_source("orders", "g")
@@ -63,7 +64,7 @@ class TestSources:
 
 class TestClaiming:
     def test_it_is_one_script_that_is_not_repeated(self) -> None:
-        flow = Driven(leases.claim(QUEUE, "me", 7))
+        flow = Driven(trips.claim(QUEUE, "me", 7))
         keys = (*STATE, "rt:q:{q}:p:high", "rt:q:{q}:p:low")
         assert flow.last(Call) == Call((ScriptCall(CLAIM, keys, ("workers", "me", 7, 2)),), repeatable=False)
 
@@ -72,9 +73,7 @@ class TestClaiming:
             [1, [[b"1-1", [b"b", b"x"]]]],
             [2, [[b"2-1", [b"b", b"y", b"a", b"3", b"i", b"9-9"]], [b"2-2", [b"z", b"z", b"a", b"no"]]]],
         ]
-        flow = Driven(leases.claim(QUEUE, "me", 7)).answer(
-            [[b"5", b"9", 0, [b"7"], 2, b"WRONGTYPE x", items]]
-        )
+        flow = Driven(trips.claim(QUEUE, "me", 7)).answer([[b"5", b"9", 0, [b"7"], 2, b"WRONGTYPE x", items]])
         assert flow.result == Claim(5, 9, False, ["7"], 2, "WRONGTYPE x", [
             Claimed(0, b"1-1", 1, b"x"),
             Claimed(1, b"2-1", 1, b"y", 3, b"9-9"),
@@ -96,16 +95,16 @@ class TestClaiming:
     )
     def test_since_when_nobody_knew_its_type(self, field: bytes, found: tuple[int, int | None]) -> None:
         items = [[1, [[b"1-1", [b"b", b"x", b"a", field]]]]]
-        [item] = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 0, [], 0, b"", items]]).result.items
+        [item] = Driven(trips.claim(QUEUE, "me", 7)).answer([[b"5", b"", 0, [], 0, b"", items]]).result.items
         assert (item.attempt, item.since_ms) == found
 
     def test_nothing(self) -> None:
-        flow = Driven(leases.claim(QUEUE, "me", 7)).answer([[b"5", b"", 1, [], 0, b"", []]])
+        flow = Driven(trips.claim(QUEUE, "me", 7)).answer([[b"5", b"", 1, [], 0, b"", []]])
         assert flow.result == Claim(5, None, paused=True)
 
     def test_errors_pass(self) -> None:
         with pytest.raises(OutcomeUnknown):
-            Driven(leases.claim(QUEUE, "me", 7)).fail(OutcomeUnknown("cut"))
+            Driven(trips.claim(QUEUE, "me", 7)).fail(OutcomeUnknown("cut"))
 
     def test_the_packet_for_a_backlog(self) -> None:
         script, read = leases.claim_packet(QUEUE, "me", 7, 1)
@@ -133,7 +132,7 @@ class TestSettling:
             Settlement(held, "c", Later(5), 2),
             Settlement(held, "d", Ok()),
         ]
-        flow = Driven(leases.settle(QUEUE, "me", settlements))
+        flow = Driven(trips.settle(QUEUE, "me", settlements))
         assert flow.last(Call).repeatable
         [call] = calls(flow)
         assert call.script is SETTLE
@@ -148,14 +147,14 @@ class TestSettling:
 
     def test_what_did_not_count_and_who_waits(self) -> None:
         settlements = [Settlement(Held(0, b"1-1", 1), str(number), Ok()) for number in range(3)]
-        flow = Driven(leases.settle(QUEUE, "me", settlements))
+        flow = Driven(trips.settle(QUEUE, "me", settlements))
         flow.answer([[[1, b"lost", 3, b"WRONGTYPE"], [b"7", b"x\ny"]]])
         failed = [(settlements[0], "lost"), (settlements[2], "WRONGTYPE")]
         assert flow.result == Settled(failed, [(b"7", ["x", "y"])])
 
     def test_a_call_for_each_stream_and_batch(self) -> None:
         items = [Held(place % 2, b"%d-1" % place, 1) for place in range(2 * leases.BATCH + 2)]
-        flow = Driven(leases.settle(QUEUE, "me", [Settlement(item, "x", Ok()) for item in items]))
+        flow = Driven(trips.settle(QUEUE, "me", [Settlement(item, "x", Ok()) for item in items]))
         assert [(call.keys[0][-3:], call.args[5]) for call in calls(flow)] == [
             ("igh", 500), ("igh", 1), ("low", 500), ("low", 1),
         ]  # fmt: skip
@@ -163,13 +162,13 @@ class TestSettling:
         assert [one.held for one, _ in flow.result.failed] == [items[2 * leases.BATCH]]
 
     def test_what_the_log_of_a_group_keeps(self) -> None:
-        [call] = calls(Driven(leases.settle(GROUP, "me", [Settlement(Held(1, b"1-1", 1), "x", Later(5), 2)])))
+        [call] = calls(Driven(trips.settle(GROUP, "me", [Settlement(Held(1, b"1-1", 1), "x", Later(5), 2)])))
         assert call.args[:4] == ("g", "me", "again", 0)
-        [call] = calls(Driven(leases.settle(GROUP, "me", [Settlement(Held(0, b"1-1", 1), "x", Later(5), 2)])))
+        [call] = calls(Driven(trips.settle(GROUP, "me", [Settlement(Held(0, b"1-1", 1), "x", Later(5), 2)])))
         assert call.args[:4] == ("g", "me", "again", 1)
 
     def test_nothing(self) -> None:
-        assert Driven(leases.settle(QUEUE, "me", [])).result == Settled()
+        assert Driven(trips.settle(QUEUE, "me", [])).result == Settled()
 
 
 class TestLeases:
@@ -188,7 +187,7 @@ class TestLeases:
         assert Driven(leases.heartbeat(QUEUE, "me", [])).result is None
 
     def test_recovering_is_not_repeated(self) -> None:
-        flow = Driven(leases.recover(QUEUE, "me", 10_000, 9))
+        flow = Driven(trips.recover(QUEUE, "me", 10_000, 9))
         assert not flow.last(Call).repeatable
         assert calls(flow) == [
             ScriptCall(RECOVER, (stream,), ("workers", "me", 10_000, 9)) for stream in QUEUE.streams
@@ -197,7 +196,7 @@ class TestLeases:
         assert flow.result == [Claimed(1, b"1-1", 3, b"x")]
 
     def test_releasing(self) -> None:
-        flow = Driven(leases.release(QUEUE, "me", [Held(1, b"1-1", 2)], 10_000))
+        flow = Driven(trips.release(QUEUE, "me", [Held(1, b"1-1", 2)], 10_000))
         args = ("workers", "me", 10_000, "rt:q:{q}:control", b"1-1", 2)
         assert calls(flow) == [ScriptCall(RELEASE, ("rt:q:{q}:p:low",), args)]
         assert flow.answer([1]).result == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, RequestTimeout, keys
-from redis_toolkit._core.flows import leases, serving, task_ends, tasks
+from redis_toolkit._core.flows import serving, task_ends, tasks
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Ended, Settlement
 from redis_toolkit.codecs import JSONCodec
@@ -17,6 +17,7 @@ from redis_toolkit.wire import Reply, Wire
 from tests.core.awaiting import awaiting
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.lua import trips
 from tests.lua.driving import drive, send
 from tests.lua.run import all_keys
 
@@ -49,9 +50,9 @@ def waits(request: pytest.FixtureRequest) -> Waits:
 
 def run_the_task(server: Server) -> None:
     """Do what a worker does, the push to those who wait included."""
-    [item] = drive(server, leases.claim(SOURCE, "me", 1)).items
+    [item] = drive(server, trips.claim(SOURCE, "me", 1)).items
     ended = Ended("done", WIRE.reply("7", {"sum": 3}), 60_000, "add")
-    settled = drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", ended)]))
+    settled = drive(server, trips.settle(SOURCE, "me", [Settlement(item, "7", ended)]))
     pushes = [(address, ended.reply) for _, addresses in settled.waiters for address in addresses]
     send(server, *(command for pair in serving.push_replies(pushes) for command in pair))
 
@@ -84,9 +85,9 @@ def test_a_push_that_is_lost_is_made_up_for(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(waits, server, 60_000)
         eventually(lambda: server.execute("EXISTS", keys.task_waiters("q")))
-        [item] = drive(server, leases.claim(SOURCE, "me", 1)).items
+        [item] = drive(server, trips.claim(SOURCE, "me", 1)).items
         outcome = Ended("done", WIRE.reply("7", 5), 60_000, "add")
-        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", outcome)]))
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "7", outcome)]))
         assert waiting.result(30) == Reply("7", 5)
 
 

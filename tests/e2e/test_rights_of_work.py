@@ -20,6 +20,7 @@ from tests.e2e.queues import Queue
 from tests.e2e.styles import Background, Style
 from tests.e2e.test_rights import PAGE, RULES, user
 from tests.kit.waiting import eventually
+from tests.lua import trips
 
 __all__ = ["user"]  # the fixture
 
@@ -159,14 +160,14 @@ def engine_steps(worker: App, other: App, source: Source) -> None:
 
     for number in range(8):
         other._driver.run(added(source, f"e{number}"))
-    assert run(leases.claim(source, "me", 1)).items
-    assert len(other._driver.run(leases.claim(source, "dead", 5)).items) == 5
+    assert run(trips.claim(source, "me", 1)).items
+    assert len(other._driver.run(trips.claim(source, "dead", 5)).items) == 5
     time.sleep(0.002)  # so that they are idle for 1 ms
-    held = run(leases.recover(source, "me", 1, 6))
+    held = run(trips.recover(source, "me", 1, 6))
     assert len(held) == 6
     pulse = run(leases.heartbeat(source, "me", [(one, "e") for one in held]))
     assert not pulse.lost
-    assert run(leases.release(source, "me", held[:1], 1)) == 1
+    assert run(trips.release(source, "me", held[:1], 1)) == 1
     outcomes: list[Any] = [Later(0), DeadLetter("failed"), Ok(), Ok()]
     if not source.id_field:
         outcomes = [Later(0), DeadLetter("failed"), Ended("done", b"{}", 1000), Ended("done", b"{}", -1)]
@@ -174,7 +175,7 @@ def engine_steps(worker: App, other: App, source: Source) -> None:
         Settlement(one, f"e{place}", outcome, lock="" if source.id_field else "key")
         for place, (one, outcome) in enumerate(zip(held[1:], outcomes, strict=False))
     ]
-    assert not run(leases.settle(source, "me", ended)).failed
+    assert not run(trips.settle(source, "me", ended)).failed
     assert not run(leases.promote(source)).error
     run(leases.clean(source, 0))
     assert run(leases.leave(source, "nobody")) == len(source.streams)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, OutcomeUnknown, QueueFull, RequestTimeout, StoreFull, TaskCancelled, keys
-from redis_toolkit._core.flows import leases, serving
+from redis_toolkit._core.flows import serving
 from redis_toolkit._core.flows.work import Ended, Settlement
 from redis_toolkit.patterns import TaskHandle, TaskQueue
 from redis_toolkit.task_envelope import read_task
@@ -20,6 +20,7 @@ from tests.e2e.queues import DEADLINE, Queue
 from tests.e2e.styles import Background, Style
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
+from tests.lua import trips
 
 MakeQueue = Callable[..., TaskQueue]
 
@@ -33,10 +34,10 @@ def work(queue: TaskQueue, result: Any = "done") -> list[str]:
     """Do what a worker does with what is ready; returns the ids."""
     run, source, wire = queue.app._driver.run, queue._source, queue._wire
     ids = []
-    for item in run(leases.claim(source, "me", 100)).items:
+    for item in run(trips.claim(source, "me", 100)).items:
         task_id = read_task(wire, item.body or b"").id
         ended = Ended("done", wire.reply(task_id, result), 60_000, "add")
-        settled = run(leases.settle(source, "me", [Settlement(item, task_id, ended)]))
+        settled = run(trips.settle(source, "me", [Settlement(item, task_id, ended)]))
         pushes = [(address, ended.reply) for _, addresses in settled.waiters for address in addresses]
         for pair in serving.push_replies(pushes):
             for command in pair:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redis_toolkit import App
+from tests.core.callers import calling
 from tests.e2e.conftest import (  # noqa: F401 - fixtures
     MakeApp,
     background,
@@ -29,6 +32,7 @@ from tests.faults.work import Work
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.worker.programs import Programs, programs_in
 
 StartTraffic = Callable[..., Any]
 StartWork = Callable[..., Any]
@@ -51,6 +55,19 @@ def all_is_tidy(server: Server) -> Iterator[None]:
 def clients(server: Server) -> int:
     """Return how many connections a server has, one of which asks."""
     return int(server.execute("INFO", "clients")["connected_clients"])
+
+
+@pytest.fixture
+def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
+    """Starts programs, which end with the test."""
+    yield from programs_in(own_server, tmp_path / "programs")
+
+
+@pytest.fixture
+def client(own_server: Server) -> Iterator[App]:
+    """An app that only talks."""
+    with calling(own_server.url) as app:
+        yield app
 
 
 @pytest.fixture

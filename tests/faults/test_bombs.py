@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 
 from redis_toolkit import App, keys
-from tests.core.callers import calling
 from tests.kit.faults import Tier
-from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.programs import Programs, programs_in
+from tests.worker.programs import Programs
 
 SIZE = 1_000_000
 """Bytes of a large bomb: just within the limit, with an envelope around it."""
@@ -100,17 +96,6 @@ def as_request(bomb: bytes, name: str, reply_to: str, *, is_json: bool) -> bytes
         return b"0 " + head + b',"data":' + bomb + b"}"
     fields = b"".join(map(msgpack.packb, ("id", name, "reply_to", reply_to, "data")))
     return b"0 \x83" + fields + bomb
-
-
-@pytest.fixture
-def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
-    yield from programs_in(own_server, tmp_path / "programs")
-
-
-@pytest.fixture
-def client(own_server: Server) -> Iterator[App]:
-    with calling(own_server.url) as app:
-        yield app
 
 
 @pytest.mark.fault(30, "events", "requests")

@@ -11,7 +11,7 @@ import pytest
 from redis_toolkit import App
 from tests.core.awaiting import awaiting, connections, named, nothing_waits
 from tests.core.callers import serving
-from tests.faults.test_connections import seeded
+from tests.faults.troubles import seeded
 from tests.kit.faults import Tier
 from tests.kit.processes import Process
 from tests.kit.servers import Server

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from redis_toolkit import keys
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.programs import Programs, programs_in
+from tests.worker.programs import Programs
 
 WRONG_CLOCK = """
 right = time.time
@@ -41,11 +39,6 @@ for channel in ("threads", "coroutines"):
     history.write("answer", data=app.request(channel, "called", timeout=30))
     history.write("answer", data=asyncio.run(ask_later(channel)))
 """
-
-
-@pytest.fixture
-def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
-    yield from programs_in(own_server, tmp_path / "programs")
 
 
 @pytest.mark.fault(28, "requests")

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import StartTraffic
+from tests.faults.troubles import cut_anywhere, drop_replies, each_direction, kill_clients, seeded
 from tests.kit.faults import Tier
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
-
-
-def seeded() -> random.Random:
-    """Return a source of random choices whose seed is shown when the test fails."""
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201
-    return random.Random(seed)
 
 
 @pytest.mark.fault(14, "events", "requests")
 def test_all_connections_are_killed_again_and_again(
     own_server: Server, traffic: StartTraffic, tier: Tier
 ) -> None:
-    def kill() -> None:
-        for kind in ("normal", "pubsub"):
-            own_server.execute("CLIENT", "KILL", "TYPE", kind)
-
     with traffic() as flowing:
-        flowing.lasts(tier(2.0, 30.0), kill)
+        flowing.lasts(tier(2.0, 30.0), lambda: kill_clients(own_server))
         flowing.flows()
         assert flowing.gaps
 
 
 @pytest.mark.fault(17, "events", "requests")
-@pytest.mark.parametrize(
-    "direction",
-    ["both", pytest.param("up", marks=pytest.mark.long), pytest.param("down", marks=pytest.mark.long)],
-)
+@each_direction
 def test_a_network_that_swallows_everything_for_a_while(
     proxy: Proxy, traffic: StartTraffic, tier: Tier, direction: Any
 ) -> None:
@@ -68,27 +54,14 @@ def test_latency_and_slices_of_a_byte(proxy: Proxy, traffic: StartTraffic, tier:
 @pytest.mark.fault(19, "events", "requests")
 @pytest.mark.fault(16, "events", "requests")
 def test_a_cut_at_any_offset(proxy: Proxy, traffic: StartTraffic, tier: Tier) -> None:
-    chance = seeded()
     with traffic() as flowing:
-        for _ in range(tier(15, 300)):
-            offset = chance.choice([chance.randrange(100), chance.randrange(3000)])
-            proxy.cut_after(offset, chance.choice(["up", "down"]), chance.choice(["fin", "rst"]))
-            flowing.lasts(0.1)
-        proxy.clear()
-        flowing.flows()
+        cut_anywhere(proxy, flowing, times=tier(15, 300))
 
 
 @pytest.mark.fault(18, "events", "requests")
 def test_executed_and_the_reply_dropped_again_and_again(
     proxy: Proxy, traffic: StartTraffic, tier: Tier
 ) -> None:
-    chance = seeded()
+    words = [b"EVAL", b"$5\r\nBLPOP", b"LPOP", b"RPUSH", b"news", b"threads", b"coroutines"]
     with traffic() as flowing:
-        for _ in range(tier(15, 300)):
-            what = chance.choice(
-                [b"EVAL", b"$5\r\nBLPOP", b"LPOP", b"RPUSH", b"news", b"threads", b"coroutines"]
-            )
-            proxy.drop_reply(what, how=chance.choice(["fin", "rst"]))
-            flowing.lasts(0.1)
-        proxy.clear()
-        flowing.flows()
+        drop_replies(proxy, flowing, words, times=tier(15, 300))

@@ -17,7 +17,7 @@ from redis_toolkit import RequestTimeout
 from redis_toolkit._core.recovery import Failed, Fate, pause_of_the_cut, reconnecting
 from redis_toolkit.errors import ServerUnreachable
 from tests.e2e.conftest import MakeApp, released
-from tests.faults.test_connections import seeded
+from tests.faults.troubles import seeded
 from tests.kit.faults import Tier
 from tests.kit.processes import Process
 from tests.kit.proxy import Proxy

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,8 +11,8 @@ import pytest
 from redis_toolkit import RemoteError, StoreFull
 from tests.e2e.conftest import MakeApp, released
 from tests.faults.conftest import StartTraffic
+from tests.faults.troubles import full, not_serving, replica_of_nobody
 from tests.kit.faults import Tier
-from tests.kit.ports import HOST, free_port
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
@@ -68,41 +66,14 @@ def test_the_process_of_the_server_stands_still(
 # -- it does not serve now -------------------------------------------------------------------------------
 
 
-@contextmanager
-def replica_of_nobody(server: Server, stale: str) -> Iterator[None]:
-    """Make it a replica whose master is not there."""
-    server.execute("CONFIG", "SET", "replica-serve-stale-data", stale)
-    server.execute("REPLICAOF", HOST, free_port())
-    yield
-    server.execute("REPLICAOF", "NO", "ONE")
-
-
-@contextmanager
-def loading(server: Server, seconds: float) -> Iterator[None]:
-    """Let it load its own data again, which takes about so long."""
-    for name, value in (("key-load-delay", 1000), ("loading-process-events-interval-bytes", 1024)):
-        server.execute("CONFIG", "SET", name, value)
-    fill = "for i = 1, ARGV[1] do redis.call('SET', 'rt:filling:' .. i, ARGV[2], 'EX', 600) end"
-    server.execute("EVAL", fill, 0, int(seconds * 900), "x" * 100)
-    thread = threading.Thread(target=server.execute, args=("DEBUG", "RELOAD"))
-    thread.start()
-    yield
-    thread.join(60)
-
-
 @pytest.mark.fault(24, "events", "requests")
 @pytest.mark.parametrize("state", ["READONLY", "MASTERDOWN", "LOADING"])
 def test_a_server_that_does_not_serve_now(
     own_server: Server, traffic: StartTraffic, tier: Tier, state: str
 ) -> None:
     seconds = tier(1.0, 10.0)
-    how: dict[str, Callable[[], Any]] = {
-        "READONLY": lambda: replica_of_nobody(own_server, "yes"),
-        "MASTERDOWN": lambda: replica_of_nobody(own_server, "no"),
-        "LOADING": lambda: loading(own_server, seconds),
-    }
     with traffic() as flowing:
-        with how[state]():
+        with not_serving(own_server, state, seconds):
             flowing.lasts(seconds)
         flowing.flows()
 
@@ -124,13 +95,6 @@ def test_a_request_waits_until_it_serves_again(
 
 
 # -- it is full ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def full(server: Server) -> Iterator[None]:
-    server.execute("CONFIG", "SET", "maxmemory", "1")
-    yield
-    server.execute("CONFIG", "SET", "maxmemory", "0")
 
 
 @pytest.mark.fault(25, "events", "requests")

@@ -7,20 +7,18 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from redis_toolkit import App, OutcomeUnknown, RequestTimeout, ServerUnreachable
-from tests.faults.test_connections import seeded
+from tests.faults.troubles import seeded
 from tests.kit import proc
 from tests.kit.faults import Tier
 from tests.kit.processes import Process
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.programs import Programs, nothing_is_left, programs_in
+from tests.worker.programs import Programs, nothing_is_left
 
 AT_ONCE = 4
 """Programs that run at the same time, each with two workers."""
@@ -44,11 +42,6 @@ async def coroutines(data):
 history.write("loaded", ppid=os.getppid())
 app.run(workers=2)
 """
-
-
-@pytest.fixture
-def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
-    yield from programs_in(own_server, tmp_path / "programs")
 
 
 class Asking:

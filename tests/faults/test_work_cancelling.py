@@ -13,7 +13,7 @@ from redis_toolkit import App
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.core.awaiting import awaiting, named, nothing_waits
 from tests.e2e.conftest import MakeApp
-from tests.faults.test_connections import seeded
+from tests.faults.troubles import seeded
 from tests.kit.faults import Tier
 from tests.kit.processes import Process
 from tests.kit.servers import Server

@@ -13,7 +13,7 @@ from redis_toolkit import App, KeyConflict, keys
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.e2e.conftest import MakeApp, released
 from tests.faults.conftest import StartWork
-from tests.faults.test_connections import seeded
+from tests.faults.troubles import seeded
 from tests.kit.faults import Tier
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -12,13 +10,12 @@ import pytest
 
 from redis_toolkit import App, PayloadTooLarge, SignedCodec, keys
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
-from tests.core.callers import calling
 from tests.e2e.conftest import MakeApp
 from tests.faults.test_bombs import JSON_BOMBS, MSGPACK_BOMBS, ROOM_MB
 from tests.kit.faults import Tier
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.programs import Programs, programs_in
+from tests.worker.programs import Programs
 
 LOG, LIST = keys.stream("orders"), keys.task_ready("q", "normal")
 BODIES = [
@@ -222,17 +219,6 @@ def state():
 app.run(workers=0)
 """
 EVERYWHERE = {"threads", "coroutines", "queue of threads", "queue of coroutines"}
-
-
-@pytest.fixture
-def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
-    yield from programs_in(own_server, tmp_path / "programs")
-
-
-@pytest.fixture
-def client(own_server: Server) -> Iterator[App]:
-    with calling(own_server.url) as app:
-        yield app
 
 
 def as_task(bomb: bytes, name: str, *, is_json: bool) -> bytes:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from redis_toolkit import App, DeadLetter
 from redis_toolkit.patterns import TaskQueue
-from tests.core.callers import calling
 from tests.kit.faults import Tier
 from tests.kit.history import Entry
 from tests.kit.processes import Process
-from tests.kit.servers import Server
 from tests.kit.waiting import eventually
-from tests.worker.programs import Programs, programs_in
+from tests.worker.programs import Programs
 
 WAYS = ("group threads", "group coroutines", "queue threads", "queue coroutines")
 SERVING = """
@@ -66,17 +63,6 @@ async def work_later(data):
 app.run(workers={workers})
 """
 FIRST = "about.deliveries == 1 and about.attempt == 1"
-
-
-@pytest.fixture
-def programs(own_server: Server, tmp_path: Path) -> Iterator[Programs]:
-    yield from programs_in(own_server, tmp_path / "programs")
-
-
-@pytest.fixture
-def client(own_server: Server) -> Iterator[App]:
-    with calling(own_server.url) as app:
-        yield app
 
 
 class Sent:

@@ -13,7 +13,7 @@ from redis_toolkit import StoreFull
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.e2e.conftest import MakeApp, released
 from tests.faults.conftest import StartWork
-from tests.faults.test_server import full, loading, replica_of_nobody
+from tests.faults.troubles import full, not_serving
 from tests.kit.faults import Tier
 from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
@@ -92,13 +92,8 @@ def test_a_server_that_does_not_serve_now(
     own_server: Server, work: StartWork, tier: Tier, state: str
 ) -> None:
     seconds = tier(0.8, 10.0)
-    how: dict[str, Callable[[], Any]] = {
-        "READONLY": lambda: replica_of_nobody(own_server, "yes"),
-        "MASTERDOWN": lambda: replica_of_nobody(own_server, "no"),
-        "LOADING": lambda: loading(own_server, seconds),
-    }
     with work() as flowing:
-        with how[state]():
+        with not_serving(own_server, state, seconds):
             flowing.lasts(seconds)
         flowing.flows()
 

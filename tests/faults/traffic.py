@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis_toolkit import App, Gap, OutcomeUnknown, RequestTimeout, ServerUnreachable
 from tests.core.callers import LATE
-from tests.e2e.styles import Background
+from tests.faults.flowing import Flowing
 from tests.kit.waiting import eventually
 
 __all__ = ["WAYS", "Traffic"]
@@ -30,13 +26,11 @@ ENDS = (OutcomeUnknown, RequestTimeout, ServerUnreachable)
 WAYS = ("called threads", "called coroutines", "awaited threads", "awaited coroutines")
 PAUSE = 0.005
 """Seconds between two events."""
-DISTURB = 0.1
-"""Seconds between two disturbances."""
 SLACK = 1.0
 """Seconds that a message may have been under way before the last sign of life."""
 
 
-class Traffic:
+class Traffic(Flowing):
     """Calls from `calling` to `serving`, from the entry of a ``with`` to its end.
 
     Args:
@@ -47,19 +41,13 @@ class Traffic:
     """
 
     def __init__(self, serving: App, calling: App, *, timeout: float = 1.0, late: float = LATE) -> None:
-        self.serving, self.calling = serving, calling
+        super().__init__(serving, calling, threads=3)
         self.timeout, self.late = timeout, late
         self.ran: Counter[str] = Counter()
         self.gaps: list[Gap] = []
         self.heard: dict[str, list[int]] = {"threads": [], "coroutines": []}
         self.answers: Counter[str] = Counter()
-        self.outcomes: Counter[str] = Counter()
         self._published: list[tuple[int, float, float]] = []
-        self._lock = threading.Lock()
-        self._enough = threading.Event()
-        self._background = Background()
-        self._pool = ThreadPoolExecutor(3, thread_name_prefix="traffic")
-        self._running: list[Future[Any]] = []
         self._register(serving)
 
     def _register(self, app: App) -> None:
@@ -86,31 +74,12 @@ class Traffic:
 
     # -- living -----------------------------------------------------------------------------------
 
-    def __enter__(self) -> Self:
-        self.serving.start()
+    def _begin(self) -> None:
         for handlers in self.heard:
             self._running.append(self._pool.submit(self._call, handlers))
             waiting = self._await(handlers)
             self._running.append(asyncio.run_coroutine_threadsafe(waiting, self._background.loop))
         self._running.append(self._pool.submit(self._publish))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._enough.set()
-        try:
-            for running in self._running:
-                running.result(60)
-            if error is None:
-                self._settle()
-        finally:
-            self._background.run(self.calling.astop())
-            self._pool.shutdown()
-            self.serving.stop()
-            self._background.close()
-        if error is None:
-            self._check()
 
     def flows(self, answers: int = 5) -> None:
         """Wait until each way gets answers again, events are heard and both apps are healthy."""
@@ -128,19 +97,6 @@ class Traffic:
             error.add_note(f"before: {before}, {heard}; now: {self.answers}, {self.outcomes}")
             raise
         eventually(lambda: self.serving.health_check() and self.calling.health_check(), what="health")
-
-    def lasts(self, seconds: float, disturb: Callable[[], object] | None = None) -> None:
-        """Go on for a while, disturbed again and again; a call without an outcome is an error at once."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if disturb is not None:
-                disturb()
-            self._fails_within(min(left, DISTURB))
-
-    def _fails_within(self, seconds: float) -> None:
-        """Wait for the first caller that ends, which none does by itself, and raise what ended it."""
-        for ended in wait(self._running, seconds, FIRST_COMPLETED).done:
-            ended.result()
 
     # -- calls ------------------------------------------------------------------------------------
 

@@ -9,17 +9,13 @@ has one end, and nothing is held, late or waiting any more.
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from redis_toolkit import App, Message, OutcomeUnknown, ServerUnreachable, current_task
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
-from tests.e2e.styles import Background
+from tests.faults.flowing import Flowing
 from tests.kit.waiting import eventually
 
 __all__ = ["WAYS", "Work"]
@@ -29,11 +25,10 @@ QUEUES = ("threads", "coroutines")
 ACKS = ("acknowledged by threads", "acknowledged by coroutines")
 WAYS = (*GROUPS, *QUEUES, *ACKS)
 PAUSE = 0.005
-DISTURB = 0.1
 LONG = 30.0
 
 
-class Work:
+class Work(Flowing):
     """Work from `calling` to `serving`, from the entry of a ``with`` to its end.
 
     Args:
@@ -52,23 +47,17 @@ class Work:
         refusals: tuple[type[Exception], ...] = (),
         whole: bool = True,
     ) -> None:
-        self.serving, self.calling, self.whole = serving, calling, whole
+        super().__init__(serving, calling, threads=8)
+        self.whole = whole
         self.first: dict[str, Counter[int]] = defaultdict(Counter)
         """How often each number was handed out for the first time, by way."""
         self.ran: dict[str, set[int]] = defaultdict(set)
         self.sent: dict[str, set[int]] = defaultdict(set)
-        self.outcomes: Counter[str] = Counter()
         self._ends: tuple[type[Exception], ...] = (OutcomeUnknown, ServerUnreachable, *refusals)
-        self._lock = threading.Lock()
-        self._enough = threading.Event()
-        self._background = Background()
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="work")
-        self._running: list[Future[Any]] = []
         self.served = {name: TaskQueue(name, app=serving) for name in QUEUES}
         self.queues = {name: TaskQueue(name, app=calling) for name in QUEUES}
         self.acks = ReliableMessaging(app=calling)
         self._taking = ReliableMessaging(app=serving)
-        self._subscribers: list[Any] = []
         self._register(serving)
 
     def _register(self, app: App) -> None:
@@ -100,9 +89,7 @@ class Work:
 
     # -- living -----------------------------------------------------------------------------------
 
-    def __enter__(self) -> Self:
-        self.serving.start()
-
+    def _begin(self) -> None:
         def take(message: Message) -> None:
             self._note(ACKS[0], message.data, message.deliveries)
 
@@ -110,31 +97,14 @@ class Work:
             self._note(ACKS[1], message.data, message.deliveries)
 
         for way, handler in zip(ACKS, (take, take_later), strict=True):
-            self._subscribers.append(self._taking.create_ack_subscriber(way, handler, concurrency=4))
+            self._parts.append(self._taking.create_ack_subscriber(way, handler, concurrency=4))
+        self._parts += [self._taking, self.acks]
         loops: list[Callable[[int], object]] = [
             self._publish,
             *(lambda number, name=name: self._submit(name, number) for name in QUEUES),
             *(lambda number, way=way: self._acknowledge(way, number) for way in ACKS),
         ]
         self._running = [self._pool.submit(self._again, one) for one in loops]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._enough.set()
-        try:
-            for running in self._running:
-                running.result(LONG)
-            if error is None:
-                self._settle()
-        finally:
-            for one in (*self._subscribers, self._taking, self.acks):
-                one.stop()
-            self._background.run(self.calling.astop())
-            self._pool.shutdown()
-            self.serving.stop()
-            self._background.close()
 
     def flows(self, more: int = 3) -> None:
         """Wait until what is sent from now on runs in each way."""
@@ -153,18 +123,6 @@ class Work:
         if not self.whole:
             for numbers in self.sent.values():
                 numbers.clear()
-
-    def lasts(self, seconds: float, disturb: Callable[[], object] | None = None) -> None:
-        """Go on for a while, disturbed again and again."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if disturb is not None:
-                disturb()
-            self._fails_within(min(left, DISTURB))
-
-    def _fails_within(self, seconds: float) -> None:
-        for ended in wait(self._running, seconds, FIRST_COMPLETED).done:
-            ended.result()
 
     # -- callers ----------------------------------------------------------------------------------
 
@@ -217,6 +175,8 @@ class Work:
         for name, queue in self.queues.items():
             self._ended(name, queue)
         eventually(self._at_rest, LONG, what="groups at rest")
+
+    def _check(self) -> None:
         if self.whole:
             twice = {way: [n for n, count in seen.items() if count > 1] for way, seen in self.first.items()}
             assert not any(twice.values()), f"two entries of one sending: {twice}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from redis_toolkit import keys
-from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows import tasks
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import drive
 
 PRIORITIES = ("high", "low")
@@ -26,7 +27,7 @@ def submit(server: Server, *ids: str, priority: str = "low") -> None:
 
 
 def claim(server: Server, free: int = 100, consumer: str = "me") -> list[Claimed]:
-    return drive(server, leases.claim(SOURCE, consumer, free)).items
+    return drive(server, trips.claim(SOURCE, consumer, free)).items
 
 
 def claimed(server: Server, *ids: str, consumer: str = "me", priority: str = "low") -> list[Claimed]:

@@ -7,13 +7,14 @@ from redis_toolkit._core.flow import by_text
 from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claim, Claimed
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, pending, send
 from tests.lua.queues import DELAYED, GROUP, HIGH, LOW, SOURCE, claim, submit
 from tests.lua.run import all_keys, server_ms
 
 
 def take(server: Server, free: int = 100, consumer: str = "me") -> Claim:
-    return drive(server, leases.claim(SOURCE, consumer, free))
+    return drive(server, trips.claim(SOURCE, consumer, free))
 
 
 def test_the_streams_go_in_their_order_up_to_what_is_free(server: Server) -> None:
@@ -120,7 +121,10 @@ def test_the_waiting_command_takes_one_of_each_and_says_whether_it_is_paused(ser
 
 def packet(server: Server, free: int, main: int) -> Claim:
     script, read = leases.claim_packet(SOURCE, "me", free, main)
-    return leases.read_packet(SOURCE, send(server, by_text(script), read))
+    first, second = send(server, by_text(script), read)
+    taken = leases.read_claim(first)
+    taken.items += leases.read_block(SOURCE, second)
+    return taken
 
 
 def test_one_packet_takes_what_goes_before_and_the_rest_natively(server: Server) -> None:

@@ -12,6 +12,7 @@ from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Letter, Ok, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
 from tests.lua.queues import (
     BODIES,
@@ -45,7 +46,7 @@ def beat(server: Server, *items: Held, consumer: str = "me") -> Any:
 
 
 def recover(server: Server, consumer: str = "other", most: int = 100) -> list[Claimed]:
-    return drive(server, leases.recover(SOURCE, consumer, LEASE, most))
+    return drive(server, trips.recover(SOURCE, consumer, LEASE, most))
 
 
 class TestHeartbeat:
@@ -140,7 +141,7 @@ class TestRecover:
 class TestRelease:
     def test_the_next_to_recover_has_it_and_no_delivery_counts(self, server: Server) -> None:
         items = claimed(server, "0", "1")
-        assert drive(server, leases.release(SOURCE, "me", items[:1], LEASE)) == 1
+        assert drive(server, trips.release(SOURCE, "me", items[:1], LEASE)) == 1
         assert pending(server, LOW, GROUP)[items[0].entry.decode()] == ("me", 0)
         assert [item.deliveries for item in recover(server)] == [1]
         assert beat(server, *items).lost == [items[0]]
@@ -148,16 +149,16 @@ class TestRelease:
     def test_not_what_is_lost(self, server: Server) -> None:
         [item] = claimed(server, "0")
         ask(server, "XCLAIM", LOW, GROUP, "other", 0, item.entry)
-        assert drive(server, leases.release(SOURCE, "me", [item], LEASE)) == 0
+        assert drive(server, trips.release(SOURCE, "me", [item], LEASE)) == 0
         assert pending(server, LOW, GROUP) == {item.entry.decode(): ("other", 2)}
-        assert drive(server, leases.release(SOURCE, "me", [], LEASE)) == 0
+        assert drive(server, trips.release(SOURCE, "me", [], LEASE)) == 0
 
     def test_it_is_said(self, server: Server) -> None:
         items = claimed(server, "0")
         with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
             heard.subscribe(SOURCE.control)
             assert heard.get_message(timeout=30)
-            drive(server, leases.release(SOURCE, "me", items, LEASE))
+            drive(server, trips.release(SOURCE, "me", items, LEASE))
             assert heard.get_message(timeout=30)["data"] == "released"
 
 
@@ -254,7 +255,7 @@ class TestPromote:
 
     def test_what_was_put_off_comes_back(self, server: Server) -> None:
         [item] = claimed(server, "7")
-        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Later(0), attempt=2)]))
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "7", Later(0), attempt=2)]))
         eventually(lambda: drive(server, leases.promote(SOURCE)).due is None)
         [again] = claim(server)
         assert (again.body, again.attempt, again.deliveries) == (b'{"id":"7"}', 2, 1)
@@ -269,7 +270,7 @@ class TestLeave:
         assert consumers(server, HIGH) == set()
         assert consumers(server, LOW) == {"me", "other"}
         assert pending(server, LOW, GROUP) == {item.entry.decode(): ("me", 1)}
-        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "1", Ok())]))
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "1", Ok())]))
         drive(server, leases.leave(SOURCE, "me"))
         assert consumers(server, LOW) == {"other"}
 
@@ -317,7 +318,7 @@ class TestClean:
     @pytest.mark.fault(25, "tasks")
     def test_orphans_and_dead_letters_come_back_when_memory_is_full(self, server: Server) -> None:
         [dead, _] = claimed(server, "1", "2", consumer="a")
-        drive(server, leases.settle(SOURCE, "a", [Settlement(dead, "1", DeadLetter("no"))]))
+        drive(server, trips.settle(SOURCE, "a", [Settlement(dead, "1", DeadLetter("no"))]))
         [letter] = drive(server, leases.dead(SOURCE, 1))
         ask(server, "XGROUP", "DELCONSUMER", LOW, GROUP, "a")
         server.execute("CONFIG", "SET", "maxmemory", "1")
@@ -342,7 +343,7 @@ class TestDeadLetters:
     def bury(self, server: Server, *ids: str) -> list[Letter]:
         for item, name in zip(claimed(server, *ids), ids, strict=True):
             letter = DeadLetter("failed", "E", "T", b"r", 60_000, "add")
-            drive(server, leases.settle(SOURCE, "me", [Settlement(item, name, letter, attempt=5)]))
+            drive(server, trips.settle(SOURCE, "me", [Settlement(item, name, letter, attempt=5)]))
         return drive(server, leases.dead(SOURCE, 100))
 
     def test_they_are_listed_oldest_first(self, server: Server) -> None:

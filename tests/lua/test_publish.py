@@ -6,11 +6,12 @@ import pytest
 import redis
 
 from redis_toolkit import StreamFull, keys
-from redis_toolkit._core.flows import durable, events, leases
+from redis_toolkit._core.flows import durable, events
 from redis_toolkit._core.flows.durable import GroupInfo
 from redis_toolkit._core.flows.events import Event, Published
 from redis_toolkit._core.flows.work import Claimed, Ended, Settlement
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields
 from tests.lua.run import all_keys, expires_within, server_ms
 
@@ -26,17 +27,17 @@ def publish(server: Server, *bodies: str) -> list[str]:
 
 
 def make(server: Server, group: str = "g", **more: Any) -> tuple[bool, str]:
-    return drive(server, durable.make_group("orders", group, **more))
+    return drive(server, durable.make_group(durable.group_call("orders", group, **more)))
 
 
 def take(server: Server, group: str = "g", free: int = 100) -> list[Claimed]:
-    return drive(server, leases.claim(durable.group_source("orders", group), "me", free)).items
+    return drive(server, trips.claim(durable.group_source("orders", group), "me", free)).items
 
 
 def finish(server: Server, group: str = "g", free: int = 100) -> list[bytes | None]:
     items = take(server, group, free)
     settlements = [Settlement(item, item.entry, Ended("done")) for item in items]
-    drive(server, leases.settle(durable.group_source("orders", group), "me", settlements))
+    drive(server, trips.settle(durable.group_source("orders", group), "me", settlements))
     return [item.body for item in items]
 
 
@@ -179,7 +180,7 @@ class TestTrimming:
         finish(server)
         assert drive(server, durable.trim("orders")).removed == 0
         settlement = Settlement(held[0], held[0].entry, Ended("done"))
-        drive(server, leases.settle(durable.group_source("orders", "g"), "me", [settlement]))
+        drive(server, trips.settle(durable.group_source("orders", "g"), "me", [settlement]))
         assert drive(server, durable.trim("orders")).removed == 3
 
     def test_without_a_group_nothing_goes(self, server: Server) -> None:

@@ -12,6 +12,7 @@ from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields, scores
 from tests.lua.queues import BODIES, DEAD, DELAYED, GROUP, LOW, PRIORITIES, SOURCE, record
 
@@ -38,12 +39,12 @@ class Walk:
 
     def claim(self) -> None:
         worker = self.random.choice(WORKERS)
-        items = drive(self.server, leases.claim(SOURCE, worker, self.random.randrange(5))).items
+        items = drive(self.server, trips.claim(SOURCE, worker, self.random.randrange(5))).items
         self.held += [(worker, item) for item in items]
 
     def recover(self) -> None:
         worker = self.random.choice(WORKERS)
-        items = drive(self.server, leases.recover(SOURCE, worker, 0, self.random.randrange(1, 4)))
+        items = drive(self.server, trips.recover(SOURCE, worker, 0, self.random.randrange(1, 4)))
         self.held += [(worker, item) for item in items]
 
     def settle(self) -> None:
@@ -58,7 +59,7 @@ class Walk:
         self.end(worker, batch)
 
     def end(self, worker: str, batch: list[Settlement]) -> None:
-        failed = {id(one) for one, _ in drive(self.server, leases.settle(SOURCE, worker, batch)).failed}
+        failed = {id(one) for one, _ in drive(self.server, trips.settle(SOURCE, worker, batch)).failed}
         for one in batch:
             if id(one) not in failed and not isinstance(one.outcome, Later):
                 name = bytes(one.id).decode()  # type: ignore[arg-type] # all are bytes here
@@ -67,7 +68,7 @@ class Walk:
     def release(self) -> None:
         worker = self.random.choice(WORKERS)
         mine = [item for who, item in self.held if who == worker]
-        drive(self.server, leases.release(SOURCE, worker, mine[-3:], 10_000))
+        drive(self.server, trips.release(SOURCE, worker, mine[-3:], 10_000))
 
     def beat(self) -> None:
         worker = self.random.choice(WORKERS)
@@ -100,8 +101,8 @@ class Walk:
         """Let one worker do all that is left; return whether nothing is."""
         self.promote()
         drive(self.server, leases.clean(SOURCE, 0))
-        items = drive(self.server, leases.recover(SOURCE, "a", 0, 1000))
-        items += drive(self.server, leases.claim(SOURCE, "a", 1000)).items
+        items = drive(self.server, trips.recover(SOURCE, "a", 0, 1000))
+        items += drive(self.server, trips.claim(SOURCE, "a", 1000)).items
         self.end("a", [Settlement(item, item.body or b"", Ended("done", b"", 60_000)) for item in items])
         ready = [key for key in SOURCE.streams if entries(self.server, key)]
         return not ready and not scores(self.server, DELAYED)
@@ -111,7 +112,7 @@ def test_every_task_ends_once(server: Server) -> None:
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}")  # noqa: T201 - shown when it fails
     walk = Walk(server, seed)
-    drive(server, leases.claim(SOURCE, "a", 1))  # it makes the groups
+    drive(server, trips.claim(SOURCE, "a", 1))  # it makes the groups
     for number in range(STEPS):
         walk.step()
         if number % 50 == 0:

@@ -6,9 +6,9 @@ import pytest
 import redis
 
 from redis_toolkit import keys
-from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Held, Later, Ok, Settled, Settlement
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields, pending, scores
 from tests.lua.queues import BODIES, DEAD, DELAYED, GROUP, LOW, SOURCE, claim, claimed, record, submit
 from tests.lua.run import SOON, all_keys, expires_within, server_ms
@@ -17,7 +17,7 @@ DONE = Ended("done", b'{"data":1}', 60_000, "add")
 
 
 def settle(server: Server, *settlements: Settlement, consumer: str = "me") -> Settled:
-    return drive(server, leases.settle(SOURCE, consumer, settlements))
+    return drive(server, trips.settle(SOURCE, consumer, settlements))
 
 
 def done(items: Sequence[Held], *, ended: Ended = DONE) -> list[Settlement]:

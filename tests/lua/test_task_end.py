@@ -13,6 +13,7 @@ from redis_toolkit._core.flows.work import DeadLetter, Ended, Later, Settlement
 from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.wire import Wire
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, exchange, fields, pending, scores
 from tests.lua.queues import BODIES, DELAYED, GROUP, LOW, PRIORITIES, SOURCE, claim, claimed, record, submit
 from tests.lua.run import all_keys, expires_within, server_ms
@@ -66,7 +67,7 @@ class TestWaiting:
         [item] = claimed(server, "7")
         place = (1, item.entry.decode())
         assert wait_for(place) == 1
-        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Later(60_000), attempt=2)]))
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "7", Later(60_000), attempt=2)]))
         assert wait_for(place) == 1
         server.execute("DEL", DELAYED)
         assert wait_for(place) == 0
@@ -91,7 +92,7 @@ class TestProgress:
 
     def test_not_over_the_end(self, server: Server) -> None:
         [item] = claimed(server, "7")
-        drive(server, leases.settle(SOURCE, "me", [Settlement(item, "7", Ended("done", b"", 60_000))]))
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "7", Ended("done", b"", 60_000))]))
         assert not drive(server, tasks.progress(SOURCE, "me", item, "7", b"half", 20_000))
         assert fields(server, record("7"))["state"] == "done"
 
@@ -126,8 +127,7 @@ class TestCancelling:
         expiry = scores(server, SOURCE.cancelled)["7"]
         assert 0 <= server_ms(server) + task_ends.CANCELLED_MS - expiry < 60_000
         assert len(entries(server, LOW)) == 1
-        assert drive(server, tasks.cancelled_of("q", ["6", "7", "8"])) == ["7"]
-        assert drive(server, tasks.cancelled_of("q", [])) == []
+        assert drive(server, tasks.all_cancelled(SOURCE)) == ["7"]
 
     def test_one_that_has_ended_stays_as_it_is(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "done")
@@ -214,7 +214,7 @@ def test_what_is_put_off_as_nobody_knows_its_type_frees_its_lock(server: Server)
 
 def test_what_a_worker_has_given_back_is_nobodys(server: Server) -> None:
     items = claimed(server, "1", "2", "3", "running")
-    drive(server, leases.release(SOURCE, "me", items[:3], 10_000))
+    drive(server, trips.release(SOURCE, "me", items[:3], 10_000))
     place = (1, items[0].entry.decode())
     assert drive(server, task_ends.find(SOURCE, "1", place)).where == "ready"
     assert drive(server, task_ends.cancel(SOURCE, "1", b"reply", 60_000, place)).state == "cancelled"
@@ -237,7 +237,7 @@ def test_counting(server: Server) -> None:
     submit(server, "6", priority="high")
     drive(server, tasks.submit("q", Submission("7", b"x", "low", delay_ms=60_000), PRIORITIES))
     outcomes = [Settlement(items[0], "1", Ended("done")), Settlement(items[1], "2", DeadLetter("no"))]
-    drive(server, leases.settle(SOURCE, "me", outcomes))
+    drive(server, trips.settle(SOURCE, "me", outcomes))
     drive(server, leases.pause(SOURCE))
 
     found = drive(server, tasks.stats(SOURCE, PRIORITIES))

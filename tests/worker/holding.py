@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed
 from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import resolve_codec
@@ -20,6 +19,7 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
 from redis_toolkit.worker.holdings import Item
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive
 from tests.worker.turns import QUEUE
 
@@ -40,7 +40,7 @@ def consumer_of(
 
 def hold(consumer: Consumer, server: Server, free: int = 100) -> list[Item]:
     """Claim what is there, long ago."""
-    claimed = drive(server, leases.claim(consumer.source, consumer.name, free)).items
+    claimed = drive(server, trips.claim(consumer.source, consumer.name, free)).items
     items = [item_of(one, str(number)) for number, one in enumerate(claimed, 1)]
     for item in items:
         consumer.holdings.add(item)

@@ -11,7 +11,7 @@ import pytest
 
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.flow import Call
-from redis_toolkit._core.flows import events, leases, tasks
+from redis_toolkit._core.flows import events, tasks
 from redis_toolkit._core.flows.events import Event
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.recovery import Failed
@@ -23,6 +23,7 @@ from redis_toolkit.worker.janitor import Cleaning, Trimming
 from redis_toolkit.worker.timer import Chore
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries
 from tests.lua.queues import DELAYED, GROUP, LOW, PRIORITIES, SOURCE, submit
 from tests.worker.holding import consumer_of, hold
@@ -221,7 +222,7 @@ def test_consumers_of_dead_workers_go_and_orphans_are_put_back(
     bus: Server, driver: LinkDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     submit(bus, "1")
-    drive(bus, leases.claim(SOURCE, "dead", 10))
+    drive(bus, trips.claim(SOURCE, "dead", 10))
     bus.execute("XGROUP", "DELCONSUMER", LOW, GROUP, "dead")
     me, counters = consumer_of(), Counters()
     cleaning = Cleaning(me, counters)
@@ -232,7 +233,7 @@ def test_consumers_of_dead_workers_go_and_orphans_are_put_back(
     assert 45 <= first <= 75
     assert counters.snapshot() == {"orphans": 1}
     assert "1 of 'q' had been claimed" in caplog.text
-    assert len(drive(bus, leases.claim(SOURCE, "me", 10)).items) == 1
+    assert len(drive(bus, trips.claim(SOURCE, "me", 10)).items) == 1
 
 
 def test_where_nothing_is_found_it_looks_less_often(bus: Server, driver: LinkDriver) -> None:

@@ -20,6 +20,7 @@ from redis_toolkit.jobs import Durable, Job, Policy
 from redis_toolkit.wire import Wire
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
+from tests.lua import trips
 from tests.lua.driving import ask, drive, pending
 from tests.lua.queues import LOW, PRIORITIES, SOURCE
 from tests.worker.fakes import no_threads_left
@@ -249,7 +250,7 @@ def renewals(server: Server, entry: str) -> Callable[[], int]:
 @pytest.mark.fault(1, "tasks", "durable")
 def test_what_a_dead_worker_had_is_run_again(bus: Server, style: str) -> None:
     submit(bus, 1)
-    drive(bus, leases.claim(SOURCE, "dead", 10))
+    drive(bus, trips.claim(SOURCE, "dead", 10))
     with Served(bus, style, lease=0.5, block=0.1).queue().on("c", group="g") as me:
         eventually(lambda: me.ended == [1])
         me.gates[2] = threading.Event()
@@ -380,7 +381,7 @@ def test_a_group_that_somebody_removes_goes_on_where_it_was(bus: Server, style: 
 def test_orphaned_tasks_are_put_back(bus: Server, style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("redis_toolkit.worker.janitor.CLEAN", 0.05)
     submit(bus, 1)
-    drive(bus, leases.claim(SOURCE, "foreign", 10))
+    drive(bus, trips.claim(SOURCE, "foreign", 10))
     bus.execute("XGROUP", "DELCONSUMER", LOW, "workers", "foreign")
     with Served(bus, style).queue() as me:
         eventually(lambda: me.ended == [1])

@@ -62,7 +62,7 @@ def test_it_renews_what_is_held_and_nothing_else(bus: Server) -> None:
 def test_each_consumer_has_its_own_lease(bus: Server) -> None:
     submit(bus, "1")
     slow, quick = consumer_of(lease=4000), consumer_of(EVENTS)
-    drive(bus, durable.make_group("c", "g", after="0"))
+    drive(bus, durable.make_group(durable.group_call("c", "g", after="0")))
     [one] = hold(slow, bus)
     age(bus, LOW, GROUP, one)
     kept = Kept(bus.url, slow, quick)

@@ -13,6 +13,7 @@ from redis_toolkit._core.flows.task_ends import Found
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed, Later
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import drive
 from tests.worker.claims import Rig, job_of, queue, reply_of, task
 
@@ -29,7 +30,7 @@ def app(bus: Server) -> Iterator[App]:
 def claim(bus: Server, rig: Rig, body: bytes) -> Claimed:
     """Submit a task and claim it as the rig's consumer."""
     drive(bus, tasks.submit("q", Submission("7", body, "low"), PRIORITIES))
-    [item] = drive(bus, leases.claim(rig.durable.source, "host:1", 1)).items
+    [item] = drive(bus, trips.claim(rig.durable.source, "host:1", 1)).items
     return item
 
 
@@ -49,7 +50,7 @@ def test_it_is_seen_while_the_task_runs(bus: Server, app: App) -> None:
     settlement = rig.run(claim(bus, rig, task(1)))
     assert seen == [True, "running", b'{"part":0.5}', b"host:1"]
     assert 50_000 < bus.execute("PTTL", "rt:q:{q}:task:7") <= 60_000
-    drive(bus, leases.settle(rig.durable.source, "host:1", [settlement]))
+    drive(bus, trips.settle(rig.durable.source, "host:1", [settlement]))
     assert record(bus).state == "done"
 
 
@@ -57,14 +58,14 @@ def test_nothing_is_left_of_it_when_nothing_is_to_be_kept(bus: Server, app: App)
     rig = queue(job_of(lambda data: current_task().progress(1), "add", app=app, result_ttl=0))
     settlement = rig.run(claim(bus, rig, task(1)))
     assert record(bus).state == "running"
-    drive(bus, leases.settle(rig.durable.source, "host:1", [settlement]))
+    drive(bus, trips.settle(rig.durable.source, "host:1", [settlement]))
     assert record(bus).state is None
 
 
 def test_it_is_not_taken_from_one_whose_task_is_anothers(bus: Server, app: App) -> None:
     rig = queue(job_of(lambda data: current_task().progress(1), "add", app=app))
     item = claim(bus, rig, task(1))
-    drive(bus, leases.recover(rig.durable.source, "other", 0, 1))
+    drive(bus, trips.recover(rig.durable.source, "other", 0, 1))
     assert reply_of(rig.run(item))["data"] is False
     assert record(bus).state is None
 
@@ -105,8 +106,8 @@ def test_since_when_nobody_knows_a_type_comes_back_with_it(bus: Server) -> None:
     first = claim(bus, rig, task(1, "later"))
     settlement = rig.unread(first)
     settlement.outcome = Later(0)
-    drive(bus, leases.settle(rig.durable.source, "host:1", [settlement]))
+    drive(bus, trips.settle(rig.durable.source, "host:1", [settlement]))
     drive(bus, leases.promote(rig.durable.source))
-    [again] = drive(bus, leases.claim(rig.durable.source, "host:1", 1)).items
+    [again] = drive(bus, trips.claim(rig.durable.source, "host:1", 1)).items
     assert (again.attempt, again.since_ms, again.deliveries) == (1, rig.clock.now, 1)
     assert again.body == first.body

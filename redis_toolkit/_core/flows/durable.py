@@ -99,7 +99,18 @@ def group_call(
     drop: bool = False,
     keep_ms: int = 0,
 ) -> ScriptCall:
-    """Return the script call of `make_group`."""
+    """Return the script call that makes a group unless it is there, and sets its limit.
+
+    Args:
+        channel: exact name.
+        group: the group.
+        after: the id after which it begins: ``"0"`` takes all there is, ``"$"`` what comes from now on.
+        seen: ``after`` is the last id that the group is known to have taken, and the group is gone. A stream
+            that has not come so far is a new one: then the group takes all of it.
+        max_backlog: how many events it may be behind, or None.
+        drop: over that, its oldest are dropped and counted; else publishers are refused.
+        keep_ms: for how long events are kept for groups that are made later.
+    """
     return ScriptCall(
         GROUP,
         (keys.stream(channel), keys.limits(channel), keys.group_again(channel, group)),
@@ -114,29 +125,8 @@ def group_call(
     )
 
 
-def make_group(
-    channel: str,
-    group: str,
-    *,
-    after: str = "$",
-    seen: bool = False,
-    max_backlog: int | None = None,
-    drop: bool = False,
-    keep_ms: int = 0,
-) -> Flow[tuple[bool, str]]:
-    """Make a group unless it is there, and set its limit; returns whether it was made, and where it stands.
-
-    Args:
-        after: the id after which it begins: ``"0"`` takes all there is, ``"$"`` what comes from now on.
-        seen: ``after`` is the last id that the group is known to have taken, and the group is gone. A stream
-            that has not come so far is a new one: then the group takes all of it.
-        max_backlog: how many events it may be behind, or None.
-        drop: over that, its oldest are dropped and counted; else publishers are refused.
-        keep_ms: for how long events are kept for groups that are made later.
-    """
-    call = group_call(
-        channel, group, after=after, seen=seen, max_backlog=max_backlog, drop=drop, keep_ms=keep_ms
-    )
+def make_group(call: ScriptCall) -> Flow[tuple[bool, str]]:
+    """Carry out a `group_call`; returns whether the group was made, and the id where it stands."""
     [[made, at]] = yield Call((call,), repeatable=True)
     return bool(made), at.decode("ascii")
 

@@ -8,8 +8,8 @@ Rules:
   with. When either is different by now the entry is lost: somebody else has it, or has ended it.
 - What is settled twice counts once, so that may be repeated; a claim may not, as the first one's entries
   would be in nobody's hands until their lease runs out.
-- An engine sends `claim_call` and `settle_calls` in one packet, and reads them with `read_claim` and
-  `read_settled`; the flows are the same for one operation at a time.
+- What an engine puts into one packet with other things is a call (`claim_call`, `settle_calls`), whose reply
+  it reads by itself (`read_claim`, `read_settled`); what goes alone is a flow.
 - All entries of one call belong to one stream, at most `BATCH` at once.
 """
 
@@ -36,7 +36,6 @@ __all__ = [
     "BATCH",
     "CANCELLED",
     "block",
-    "claim",
     "claim_call",
     "claim_packet",
     "clean",
@@ -50,16 +49,12 @@ __all__ = [
     "promote",
     "read_block",
     "read_claim",
-    "read_packet",
     "read_recovered",
     "read_settled",
-    "recover",
     "recover_calls",
-    "release",
     "release_calls",
     "resume",
     "revive",
-    "settle",
     "settle_calls",
 ]
 
@@ -91,12 +86,6 @@ def read_claim(reply: Any) -> Claim:
     return taken
 
 
-def claim(source: Source, consumer: str, free: int) -> Flow[Claim]:
-    """Take up to ``free`` entries without waiting, in the order of the streams."""
-    replies = yield Call((claim_call(source, consumer, free),))
-    return read_claim(replies[0])
-
-
 def claim_packet(source: Source, consumer: str, free: int, main: int) -> tuple[ScriptCall, Command]:
     """Return the commands that take up to ``free`` from the streams before ``main``, then from that one.
 
@@ -118,13 +107,6 @@ def claim_packet(source: Source, consumer: str, free: int, main: int) -> tuple[S
         ">",
     )
     return ScriptCall(CLAIM, keys, (source.group, consumer, free, makeable)), read
-
-
-def read_packet(source: Source, replies: Sequence[Any]) -> Claim:
-    """Return what a claim brought, from the replies to `claim_packet`."""
-    taken = read_claim(replies[0])
-    taken.items += read_block(source, replies[1])
-    return taken
 
 
 def block(source: Source, consumer: str, ms: int) -> tuple[Command, Command]:
@@ -172,7 +154,10 @@ def _due(score: bytes) -> int | None:
 def settle_calls(
     source: Source, consumer: str, settlements: Iterable[Settlement]
 ) -> Iterator[tuple[ScriptCall, list[Settlement]]]:
-    """Return the script calls that settle these, each with those that it settles."""
+    """Return the script calls that settle these, each with those that it settles.
+
+    They may be repeated: then what the first try has settled is ``"lost"``.
+    """
     streams: dict[int, list[Settlement]] = {}
     for settlement in settlements:
         streams.setdefault(settlement.held.stream, []).append(settlement)
@@ -214,20 +199,6 @@ def read_settled(reply: Any, batch: Sequence[Settlement], into: Settled) -> None
         into.waiters.append((whose, addresses.decode("utf-8").split("\n")))
 
 
-def settle(source: Source, consumer: str, settlements: Sequence[Settlement]) -> Flow[Settled]:
-    """Settle entries, any number; what did not count is in the result.
-
-    It may be repeated: then what the first try has settled is ``"lost"``.
-    """
-    settled = Settled()
-    calls = list(settle_calls(source, consumer, settlements))
-    if calls:
-        replies = yield Call(tuple(call for call, _ in calls), repeatable=True)
-        for reply, (_, batch) in zip(replies, calls, strict=True):
-            read_settled(reply, batch, settled)
-    return settled
-
-
 # -- leases -------------------------------------------------------------------------------------------
 
 
@@ -259,7 +230,10 @@ def probe(source: Source, lease_ms: int) -> tuple[Command, ...]:
 
 
 def recover_calls(source: Source, consumer: str, lease_ms: int, most: int) -> tuple[ScriptCall, ...]:
-    """Return the script calls that do what `recover` does, one for each stream."""
+    """Return the script calls that claim what others have held for a lease without a sign of life.
+
+    One for each stream, for up to ``most`` entries of it.
+    """
     args = (source.group, consumer, lease_ms, most)
     return tuple(ScriptCall(RECOVER, (key,), args) for key in source.streams)
 
@@ -269,16 +243,13 @@ def read_recovered(place: int, reply: Any) -> list[Claimed]:
     return [_claimed(place, entry, fields, deliveries) for entry, fields, deliveries in reply[1:]]
 
 
-def recover(source: Source, consumer: str, lease_ms: int, most: int) -> Flow[list[Claimed]]:
-    """Claim what others have held for a lease without a sign of life, up to ``most`` of each stream."""
-    replies = yield Call(recover_calls(source, consumer, lease_ms, most))
-    return [one for place, reply in enumerate(replies) for one in read_recovered(place, reply)]
-
-
 def release_calls(
     source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int
 ) -> tuple[ScriptCall, ...]:
-    """Return the script calls that do what `release` does; each replies how many it has given back."""
+    """Return the script calls that give back what does not run, so that this delivery does not count.
+
+    Each replies how many it has given back.
+    """
     calls = []
     for place, stream in enumerate(source.streams):
         own = [held for held in unstarted if held.stream == place]
@@ -287,15 +258,6 @@ def release_calls(
             fixed = (source.group, consumer, lease_ms, source.control)
             calls.append(ScriptCall(RELEASE, (stream,), (*fixed, *args)))
     return tuple(calls)
-
-
-def release(source: Source, consumer: str, unstarted: Sequence[Held], lease_ms: int) -> Flow[int]:
-    """Give back what does not run, so that this delivery does not count; returns how many that were."""
-    calls = release_calls(source, consumer, unstarted, lease_ms)
-    if not calls:
-        return 0
-    replies = yield Call(calls, repeatable=True)
-    return sum(int(reply) for reply in replies)
 
 
 # -- time and order -----------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ __all__ = [
     "Submitted",
     "add",
     "all_cancelled",
-    "cancelled_of",
     "progress",
     "purge",
     "queue_source",
@@ -184,14 +183,6 @@ def submit(
 
 
 # -- one task -------------------------------------------------------------------------------------------
-
-
-def cancelled_of(queue: str, ids: Sequence[str]) -> Flow[list[str]]:
-    """Return which of these tasks were cancelled (``ZMSCORE``)."""
-    if not ids:
-        return []
-    [scores] = yield Call((("ZMSCORE", keys.task_cancelled(queue), *ids),), repeatable=True)
-    return [name for name, score in zip(ids, scores, strict=True) if score is not None]
 
 
 def all_cancelled(source: Source) -> Flow[list[str]]:
