@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis_toolkit._core.flows.work import Source
 from redis_toolkit.jobs import Durable
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker.alone import Alone
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
 from redis_toolkit.worker.holdings import Holdings
@@ -27,6 +28,7 @@ class Consumer:
     Attributes:
         lease: seconds.
         places: how many items are run at once.
+        alone: its way to the place where suspects run.
     """
 
     def __init__(
@@ -37,7 +39,8 @@ class Consumer:
         self.lease = durable.lease or settings.lease
         default = settings.coroutines if durable.is_async else settings.concurrency
         self.places = durable.concurrency or default
-        self.holdings = Holdings()
+        self.alone = Alone()
+        self.holdings = Holdings(self.alone)
         self.performer = Performer(
             durable,
             durable.worker_id or process,
@@ -47,7 +50,7 @@ class Consumer:
             consumer=process,
             send_tracebacks=settings.send_tracebacks,
         )
-        self.rounds = Rounds(durable, process, self.lease)
+        self.rounds = Rounds(durable, process, self.lease, self.alone)
 
     @property
     def source(self) -> Source:

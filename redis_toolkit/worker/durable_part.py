@@ -153,6 +153,8 @@ class DurablePart:
             self._ended = True
             self._timer.stop()
             self._keeper.stop()
+            for consumer in self.consumers:
+                consumer.alone.close()
 
     def _prepare(self) -> None:
         """Make groups that are missing, and learn what was cancelled."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Claimed, Held
 from redis_toolkit.jobs import Job
 from redis_toolkit.message import Message
+from redis_toolkit.worker.alone import Alone
 
 __all__ = ["Holdings", "Item"]
 
@@ -63,9 +64,14 @@ class Item:
 
 
 class Holdings:
-    """What is held, and which ids were cancelled."""
+    """What is held, and which ids were cancelled.
 
-    def __init__(self) -> None:
+    Args:
+        alone: told of what is held no more; None: one of its own.
+    """
+
+    def __init__(self, alone: Alone | None = None) -> None:
+        self._alone = alone or Alone()
         self._lock = threading.Lock()
         self._items: dict[tuple[int, bytes], Item] = {}
         self._cancelled: set[str] = set()
@@ -78,8 +84,9 @@ class Holdings:
         with self._lock:
             self._items[item.claimed.stream, item.claimed.entry] = item
 
-    def remove(self, held: Iterable[Held]) -> None:
+    def remove(self, held: Sequence[Held]) -> None:
         """Hold these no more."""
+        self._alone.leave(held)
         with self._lock:
             for one in held:
                 place = one.stream, one.entry

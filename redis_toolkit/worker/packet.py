@@ -26,6 +26,7 @@ class Ask:
         number: what they were asked with: how many at most.
         main: the stream of the backlog.
         held: what they give back.
+        entered: whether the place of suspects was entered for what they take (`alone.py`).
     """
 
     read: Callable[[Ask, Sequence[Any], Taken], None]
@@ -33,6 +34,7 @@ class Ask:
     number: int = 0
     main: int = 0
     held: Sequence[Held] = ()
+    entered: bool = False
 
 
 @dataclass(slots=True)

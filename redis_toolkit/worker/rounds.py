@@ -6,10 +6,10 @@ Rules:
 - While nothing is there, a packet waits on all streams. As long as something is, they are swept in their
   order, and a backlog is claimed from its own stream. An end that somebody may wait for is never settled in
   front of a wait: the engine has to read the answer to it first.
-- Others' work is looked for every `RECOVERY` seconds by packets that claim, with one command for each
-  stream; when that finds some, the next packet takes it. Not for a while after the connection was lost or an
-  answer was slow: the others, too, could not renew what they hold.
+- When others' work is looked for and taken over, `others.py` says.
 - A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
+- What a claim has brought is not begun when its answer is looked at so late that its lease may have run out
+  (`LATE`): it is given back, which does nothing to what somebody else has by then.
 - A log that has lost its group gets it again, at the last id that was seen of it.
 - No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
   thread at a time; all the rest may be called from any.
@@ -27,14 +27,15 @@ from redis_toolkit._core.flows.durable import group_call, make_group
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settlement
 from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
+from redis_toolkit.worker.alone import Alone
+from redis_toolkit.worker.others import Others
 from redis_toolkit.worker.packet import Ask, Packet, Taken
 
 __all__ = ["Packet", "Rounds", "Taken"]
 
-RECOVERY = 3.0
-"""Seconds between two looks for what others have left; less for short leases."""
-DISTRUST = 7.5
-"""Seconds after a lost connection until others have renewed what they hold; fewer if leases are short."""
+LATE = 0.6
+"""Leases after a claim was sent, from which on what it brought is not begun: the next heartbeat might come
+when the lease is over."""
 SLOW = 1.0
 """Seconds after which an answer shows that the server, the way there or this process stood still."""
 PAUSED_SECONDS = 2.0
@@ -54,6 +55,7 @@ class Rounds:
         durable: the source.
         consumer: this process's name in the group.
         lease: seconds.
+        alone: the way to the place where suspects run; None: one of its own.
         now: a clock in seconds.
 
     Attributes:
@@ -66,7 +68,13 @@ class Rounds:
     """
 
     def __init__(
-        self, durable: Durable, consumer: str, lease: float, *, now: Callable[[], float] = time.monotonic
+        self,
+        durable: Durable,
+        consumer: str,
+        lease: float,
+        alone: Alone | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.due: Callable[[int, int | None], None] = _nothing_is_due
         self.cancelled: Callable[[list[str]], None] = _nothing_is_cancelled
@@ -79,17 +87,14 @@ class Rounds:
         self._log = None if durable.is_queue else len(durable.source.streams) - 1
         self._consumer = consumer
         self._lease_ms = int(lease * 1000)
-        self._recovery = min(RECOVERY, 0.3 * lease)
-        self._distrust = min(DISTRUST, 0.75 * lease)
+        self._late = LATE * lease
         self._now = now
+        self._alone = alone or Alone(now)
+        self._others = Others(self._source, consumer, lease, now, self._alone, self._refuse)
         self._idle = False  # the last claim brought nothing
         self._backlog: int | None = None  # the stream of a claim that was full
         self._paused = False
         self._back: list[Held] = []  # taken although the source was paused
-        self._recover_at = now() + self._recovery
-        self._trusted_at = 0.0
-        self._hurry = False
-        self._found = False  # others have left something
         self._last = durable.after  # the last id that was seen of the log
         self._known = False  # all its groups were there
         self._regroup = False
@@ -146,16 +151,15 @@ class Rounds:
             return
         if self._regroup:
             self._ask(packet, Ask(self._regrouped, (self._group_call(seen=True),)))
-        elif self._found:
-            calls = leases.recover_calls(source, consumer, self._lease_ms, free)
-            self._ask(packet, Ask(self._recovered, calls, free))
+        elif (takes := self._others.take(free)) is not None:
+            self._ask(packet, takes)
             return
-        elif self._is_due():
-            self._ask(packet, Ask(self._probed, leases.probe(source, self._lease_ms)))
+        elif (looks := self._others.look()) is not None:
+            self._ask(packet, looks)
             if self._idle:
                 return  # what it finds does not wait for a block to end
         if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
-            packet.block = block = min(block, self._recovery)  # nothing looks for others' work meanwhile
+            packet.block = block = min(block, self._others.longest_block())
             ms = max(int(block * 1000), 1)
             self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
         elif self._backlog is not None and free >= BULK:
@@ -163,15 +167,6 @@ class Rounds:
             self._ask(packet, Ask(self._took_backlog, both, free, self._backlog))
         else:
             self._ask(packet, Ask(self._swept, (leases.claim_call(source, consumer, free),), free))
-
-    def _is_due(self) -> bool:
-        """Whether it is time to look for what others have left; from then on it is not."""
-        now = self._now()
-        if now < self._trusted_at or not (self._hurry or now >= self._recover_at):
-            return False
-        self._hurry = False
-        self._recover_at = now + self._recovery
-        return True
 
     def _group_call(self, *, seen: bool) -> ScriptCall:
         durable = self._durable
@@ -213,9 +208,16 @@ class Rounds:
             some = replies[place : place + len(ask.commands)]
             if some:
                 ask.read(ask, some, taken)
+            else:
+                self._others.unanswered(ask)
             place += len(ask.commands)
-        if packet.sent and self._now() - packet.sent > packet.block + SLOW:
+        took = self._now() - packet.sent if packet.sent else 0.0
+        if took > packet.block + SLOW:
             self.distrust()
+        if took > self._late and taken.claimed:
+            self._alone.leave(taken.claimed)
+            self._back += taken.claimed
+            taken.claimed = []
         return taken
 
     def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
@@ -323,24 +325,6 @@ class Rounds:
         else:
             self._paused = self._idle = False
 
-    def _probed(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
-        for command, reply in zip(ask.commands, replies, strict=False):
-            if isinstance(reply, Exception):
-                self._refuse(reply, command, taken)
-            elif reply:
-                self._found = True
-
-    def _recovered(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
-        self._found = False
-        for place, reply in enumerate(replies):
-            if isinstance(reply, Exception):
-                self._refuse(reply, ask.commands[place], taken)
-                continue
-            items = leases.read_recovered(place, reply)
-            taken.claimed += items
-            if len(items) >= ask.number:
-                self._hurry = True  # there may be more
-
     def _regrouped(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
         if isinstance(replies[0], Exception):
             self._refuse(replies[0], ask.commands[0], taken)
@@ -368,7 +352,11 @@ class Rounds:
 
     def hurry(self) -> None:
         """Look for what others have released with the next packet that claims."""
-        self._hurry = True
+        self._others.hurry()
+
+    def distrust(self) -> None:
+        """The connection was lost, or an answer was slow: leave others' work alone for a while."""
+        self._others.distrust()
 
     def pause(self) -> None:
         """The source is said to be paused: ask before the next claim."""
@@ -377,11 +365,6 @@ class Rounds:
     def resume(self) -> None:
         """The source is said to be resumed: ask at once."""
         self.awake()
-
-    def distrust(self) -> None:
-        """The connection was lost, or an answer was slow: leave others' work alone for 7.5 s."""
-        self._trusted_at = self._now() + self._distrust
-        self._found = False
 
 
 def _nothing_is_cancelled(_ids: list[str]) -> None:

@@ -120,6 +120,7 @@ class WorkThreads(Crew[Item, Settlement]):
                         self._orphans.append(one.doing)
                         self._abandon(one)
         self._give_back_orphans()
+        self._give_back([])
         if self._unsettled:
             self._send_aside(self._take_unsettled())
             self._undelivered(self._take_unsettled())
@@ -144,9 +145,14 @@ class WorkThreads(Crew[Item, Settlement]):
             self._give_back([item.claimed for item in orphans])
 
     def _give_back(self, held: Sequence[Held]) -> None:
-        """Give back what was not run, or not to its end, so that its delivery does not count."""
+        """Give back what was not run, or not to its end, so that its delivery does not count.
+
+        When there is nothing, that is what was claimed of a source that was paused, or too late to be begun.
+        """
         self._holdings.remove(held)
-        packet = self._rounds.release(held)
+        packet = self._rounds.release(held) if held else self._rounds.next((), 0, 0.0)
+        if not packet.commands:
+            return
         try:
             self._borrow(WorkThread(), lambda me, link: self._post(me, link, packet))
         except Failed as failure:

@@ -192,7 +192,7 @@ class TestLeases:
         assert calls(flow) == [
             ScriptCall(RECOVER, (stream,), ("workers", "me", 10_000, 9)) for stream in QUEUE.streams
         ]
-        flow.answer([[0], [2, [b"1-1", [b"b", b"x"], 3]]])
+        flow.answer([[0, 0], [2, 0, [b"1-1", [b"b", b"x"], 3]]])
         assert flow.result == [Claimed(1, b"1-1", 3, b"x")]
 
     def test_releasing(self) -> None:

@@ -8,12 +8,13 @@ import pytest
 import redis
 
 from redis_toolkit import keys
+from redis_toolkit._core.flow import by_text
 from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Held, Later, Letter, Ok, Settlement
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.lua import trips
-from tests.lua.driving import ask, drive, entries, fields, pending, scores
+from tests.lua.driving import ask, drive, entries, fields, pending, scores, send
 from tests.lua.queues import (
     BODIES,
     DEAD,
@@ -111,6 +112,27 @@ class TestRecover:
         for item in claimed(server, *map(str, range(5))):
             age(server, item)
         assert [len(recover(server, most=2)) for _ in range(3)] == [2, 2, 1]
+
+    @pytest.mark.fault(3, "tasks")
+    def test_what_was_delivered_often_is_left_alone_or_taken_singly(self, server: Server) -> None:
+        submit(server, *map(str, range(150)))
+        items = claim(server, free=150)
+        for item in items[:130]:  # more of them than are looked at once
+            ask(server, "XCLAIM", LOW, GROUP, "me", 0, item.entry, "IDLE", 60_000, "RETRYCOUNT", 2, "JUSTID")
+        for item in items[130:]:
+            age(server, item)
+
+        def look(most: int, one_of: int | None = None) -> tuple[list[bytes | None], int]:
+            calls = leases.recover_calls(SOURCE, "other", LEASE, most, often=3, one_of=one_of)
+            [reply] = send(server, by_text(calls[1]))
+            return [one.body for one in leases.read_recovered(1, reply)], leases.left_alone(reply)
+
+        later = [item.body for item in items[130:]]
+        assert look(10) == (later[:10], 130)
+        assert look(10, one_of=0) == (later[10:], 130)
+        assert look(10, one_of=1) == ([items[0].body], 129)
+        assert look(10) == ([], 129)
+        assert pending(server, LOW, GROUP)[items[0].entry.decode()] == ("other", 3)
 
     def test_what_was_deleted_is_dropped(self, server: Server) -> None:
         items = claimed(server, "0", "1")

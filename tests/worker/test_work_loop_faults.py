@@ -13,6 +13,7 @@ import pytest
 
 from redis_toolkit import App, current_task
 from redis_toolkit._core import scripts
+from tests.core.awaiting import becomes
 from tests.kit.processes import Process
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
@@ -23,8 +24,8 @@ from tests.worker.work import SOURCE, Caller, serve_queue
 
 @pytest.fixture(autouse=True)
 def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.rounds.RECOVERY", 0.1)
-    monkeypatch.setattr("redis_toolkit.worker.rounds.DISTRUST", 0.3)
+    monkeypatch.setattr("redis_toolkit.worker.others.RECOVERY", 0.1)
+    monkeypatch.setattr("redis_toolkit.worker.others.DISTRUST", 0.3)
 
 
 @pytest.fixture
@@ -75,6 +76,43 @@ def test_no_task_is_lost_while_all_connections_are_cut_again_and_again(
     caller.ended(2000)
     assert set(ran) == set(range(2000))
     _at_rest(app, caller)
+
+
+@pytest.mark.fault(7, "tasks")
+def test_what_a_blocked_loop_was_sent_is_not_begun_when_its_lease_is_over(make: Make, caller: Caller) -> None:
+    """The claim was under way as the handler blocked the loop; another process has run its task meanwhile."""
+    ran: list[tuple[str, int]] = []
+    blocks, goes_on = threading.Event(), threading.Event()
+
+    def serving(name: str) -> App:
+        app = make(block=0.3, lease=1.0)
+
+        async def work(number: int) -> None:
+            ran.append((name, number))
+            if number == 0:
+                engine = engine_of(app)
+                await becomes(lambda: engine._claiming and engine._claiming.block, "a claim that waits")
+                blocks.set()
+                goes_on.wait(60)
+
+        serve_queue(app, work=work)
+        app.start()
+        return app
+
+    blocked = serving("blocked")
+    try:
+        caller.submit("work", [0])
+        assert blocks.wait(30)
+        caller.submit("work", [1], first=1)
+        other = serving("other")
+        eventually(lambda: ("other", 1) in ran, what="that another takes it")
+        other.stop()
+    finally:
+        goes_on.set()
+    caller.submit("work", [2], first=2)
+    caller.ended(3)
+    assert ran == [("blocked", 0), ("other", 1), ("blocked", 2)]
+    _at_rest(blocked, caller)
 
 
 @pytest.mark.fault(12, "tasks")

@@ -25,7 +25,7 @@ def caller(client: App) -> Caller:
 
 @pytest.fixture(autouse=True)
 def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.rounds.RECOVERY", 0.05)
+    monkeypatch.setattr("redis_toolkit.worker.others.RECOVERY", 0.05)
 
 
 def _runs_next(make: Make, caller: Caller, count: int) -> list[tuple[str, int, int]]:

@@ -11,6 +11,7 @@ from redis_toolkit._core.flow import ScriptCall, by_sha, by_text
 from redis_toolkit._core.flows import durable, tasks
 from redis_toolkit._core.flows.work import Claimed, Ended, Held, Later, Ok, Settlement
 from redis_toolkit.jobs import Durable
+from redis_toolkit.worker.alone import Alone
 from redis_toolkit.worker.rounds import Packet, Rounds, Taken
 from tests.kit.servers import Server
 
@@ -42,7 +43,8 @@ class Turns:
     ) -> None:
         self.link = Connections(server.url).dedicated()
         self.clock = Clock()
-        self.rounds = Rounds(of, consumer, lease, now=self.clock)
+        self.alone = Alone(self.clock)
+        self.rounds = Rounds(of, consumer, lease, self.alone, now=self.clock)
         self.asked: list[str] = []
         self.due: list[tuple[int, int | None]] = []
         self.cancelled: list[str] = []
@@ -56,6 +58,7 @@ class Turns:
 
     def __exit__(self, *_: object) -> None:
         self.link.close()
+        self.alone.close()
 
     def turn(self, *settlements: Settlement, free: int = 10, block: float = 0.0) -> Taken:
         """Settle and claim."""

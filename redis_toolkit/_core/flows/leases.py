@@ -43,6 +43,7 @@ __all__ = [
     "dead",
     "heartbeat",
     "leave",
+    "left_alone",
     "next_due",
     "pause",
     "probe",
@@ -229,18 +230,40 @@ def probe(source: Source, lease_ms: int) -> tuple[Command, ...]:
     return tuple(("XPENDING", key, source.group, "IDLE", lease_ms, "-", "+", 1) for key in source.streams)
 
 
-def recover_calls(source: Source, consumer: str, lease_ms: int, most: int) -> tuple[ScriptCall, ...]:
+def recover_calls(
+    source: Source,
+    consumer: str,
+    lease_ms: int,
+    most: int,
+    *,
+    often: int = 0,
+    one_of: int | None = None,
+) -> tuple[ScriptCall, ...]:
     """Return the script calls that claim what others have held for a lease without a sign of life.
 
     One for each stream, for up to ``most`` entries of it.
+
+    Args:
+        often: which delivery is left alone, and all later ones; 0: none.
+        one_of: the stream of which one such entry is taken all the same.
     """
     args = (source.group, consumer, lease_ms, most)
-    return tuple(ScriptCall(RECOVER, (key,), args) for key in source.streams)
+    if not often:
+        return tuple(ScriptCall(RECOVER, (key,), args) for key in source.streams)
+    return tuple(
+        ScriptCall(RECOVER, (key,), (*args, often, int(place == one_of)))
+        for place, key in enumerate(source.streams)
+    )
 
 
 def read_recovered(place: int, reply: Any) -> list[Claimed]:
     """Return what one call of `recover_calls` brought, from its reply."""
-    return [_claimed(place, entry, fields, deliveries) for entry, fields, deliveries in reply[1:]]
+    return [_claimed(place, entry, fields, deliveries) for entry, fields, deliveries in reply[2:]]
+
+
+def left_alone(reply: Any) -> int:
+    """Return how many entries one call of `recover_calls` has seen and left alone, from its reply."""
+    return int(reply[1])
 
 
 def release_calls(
