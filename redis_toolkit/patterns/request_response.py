@@ -23,6 +23,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
 
 __all__ = ["RequestResponse"]
@@ -46,6 +47,7 @@ class RequestResponse(Stopping):
         ```
     """
 
+    @by_name
     def __init__(self, channel: str = "requests", *, app: App | None = None, url: str | None = None) -> None:
         self.channel = ExactChannel(channel)
         self._app = sibling(app, url)
@@ -103,6 +105,9 @@ class RequestResponse(Stopping):
             listener, self._listener = self._listener, None
         if listener is not None:
             listener._stop_anywhere()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.channel)!r} on {self._app!r})"
 
     def _ask_plain(self, data: Any, deadline: float) -> Any:
         self._listen()
