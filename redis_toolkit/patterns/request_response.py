@@ -21,10 +21,12 @@ from typing import Any
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
+from redis_toolkit.envelope_fields import text_of
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
 from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
+from redis_toolkit.strange import tamed
 
 __all__ = ["RequestResponse"]
 
@@ -187,8 +189,9 @@ class _PlainServer:
             return None
         return Message(message.channel, request["data"], message.headers, str(request.get("id")))
 
-    def _failed(self, request: Message, error: Exception) -> dict[str, Any]:
+    def _failed(self, request: Message, error: BaseException) -> dict[str, Any]:
+        error = tamed(error)
         logger.warning(
             "handler %s failed on a request on %r", self._binding.name, request.channel, exc_info=error
         )
-        return {"id": request.id, "error": {"type": type(error).__name__, "message": str(error)}}
+        return {"id": request.id, "error": {"type": type(error).__name__, "message": text_of(error)}}
