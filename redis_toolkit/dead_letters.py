@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Letter, Source
-from redis_toolkit.errors import CommandRefused, ConfigurationError, DecodeError, StoreFull
+from redis_toolkit.errors import CommandRefused, ConfigurationError, DecodeError, StoreFull, counted
 
 __all__ = ["DeadLetter", "dead_letter", "entries_of", "requeued"]
 
@@ -46,11 +46,11 @@ class DeadLetter:
     type: str
     reason: str
     error: str
-    traceback: str
+    traceback: str = field(repr=False)
     attempts: int
     deliveries: int
     at: float
-    body: bytes
+    body: bytes = field(repr=False)
     data: Any
     unreadable: str
 
@@ -133,5 +133,7 @@ def _revived(source: Source, entries: list[str]) -> Flow[int]:
     count, error = yield from leases.revive(source, entries)
     if error:
         kind = StoreFull if "OOM" in error else CommandRefused
-        raise kind(f"{count} of {len(entries)} dead letters of {source.name} were put back, then: {error}")
+        raise kind(
+            f"{count} of {counted(len(entries), 'dead letter')} of {source.name} were put back, then: {error}"
+        )
     return count

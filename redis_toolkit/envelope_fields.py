@@ -5,6 +5,7 @@ Rules: what stands in a field that we send has a UTF-8 form, whatever the text i
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,15 @@ from redis_toolkit.errors import DecodeError, EncodeError, RemoteError
 from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
 
-__all__ = ["checked_headers", "is_address", "is_sendable", "read_headers", "text_of", "utf8"]
+__all__ = [
+    "checked_headers",
+    "is_address",
+    "is_sendable",
+    "read_headers",
+    "text_of",
+    "traceback_text",
+    "utf8",
+]
 
 
 def checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
@@ -56,14 +65,20 @@ def read_headers(headers: Any) -> Headers:
 
 def text_of(error: BaseException) -> str:
     """Return what an error reply says of an error."""
-    if isinstance(error, RemoteError):
-        return utf8(f"{error.type}: {error.message}")
     try:
-        return utf8(str(error))
+        return utf8(f"{error.type}: {error.message}" if isinstance(error, RemoteError) else str(error))
     except BaseException as failure:  # an error's own code runs here, which may even exit
         return f"(its text cannot be shown: {type(failure).__name__})"
 
 
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of an error, as it is sent and kept."""
+    try:
+        return utf8("".join(traceback.format_exception(error)))
+    except BaseException as failure:  # as in text_of
+        return f"(it cannot be shown: {type(failure).__name__})"
+
+
 def utf8(text: str) -> str:
     """Replace what has no UTF-8 form: an error must reach its caller whatever its text is."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return str.encode(text, "utf-8", "backslashreplace").decode("utf-8")

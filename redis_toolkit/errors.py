@@ -17,6 +17,7 @@ RedisToolkitError
 ├── TaskCancelled                        a task was cancelled before it had ended
 ├── TaskExpired                          a task was not begun in time
 ├── TaskUnknown                          nothing is known of a task, or nothing any more
+├── GroupUnknown                         a channel has no durable group of this name
 ├── Retry                                raised by a handler: try this again later
 ├── Reject                               raised by a handler: do not try this again
 ├── QueueFull                            a queue has as many tasks as it may hold
@@ -43,6 +44,7 @@ __all__ = [
     "ConfigurationError",
     "DecodeError",
     "EncodeError",
+    "GroupUnknown",
     "KeyConflict",
     "NoResponders",
     "OutcomeUnknown",
@@ -146,6 +148,10 @@ class TaskUnknown(RedisToolkitError):
     """Nothing is known of a task: its result is kept no more, it was purged, or it was never submitted."""
 
 
+class GroupUnknown(RedisToolkitError):
+    """A channel has no durable group of this name, and there are no dead letters of one."""
+
+
 class QueueFull(RedisToolkitError):
     """A queue holds as many tasks as its ``max_pending`` allows. Nothing was submitted."""
 
@@ -210,6 +216,11 @@ class StoreFull(CommandRefused):
 
 class KeyConflict(CommandRefused):
     """A key of redis_toolkit holds a value of another type: something else wrote to it."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are, as one says it: "1 task", "2 tasks"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

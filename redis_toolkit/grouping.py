@@ -5,7 +5,6 @@ Rules: what cannot work is said when it is registered, naming the handler, the o
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob
 from redis_toolkit.jobs import Backoff, Durable, Job, policy_of, seconds_of
 from redis_toolkit.message import Message
+from redis_toolkit.misspelt import meant
 from redis_toolkit.routing import checked_channel
 from redis_toolkit.wire import Wire
 
@@ -25,6 +25,8 @@ __all__ = ["GroupOptions", "durable_groups", "refuse_options"]
 
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 _LAST = 2**64 - 1
+_OTHERS = ("group", "concurrency", "every_worker", "events", "requests", "codec")
+"""What ``on`` takes besides the fields of `GroupOptions`."""
 
 
 class GroupOptions(TypedDict, total=False):
@@ -178,8 +180,7 @@ def _check_limits(backlog: object, overflow: object) -> None:
 
 
 def _check_known(name: str) -> None:
-    known = [*GroupOptions.__annotations__]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        way_out = f"did you mean {near[0]}=?" if near else f"with group= it has {', '.join(known)}"
-        raise ConfigurationError(f"on() has no option {name}=: {way_out}")
+    if name not in GroupOptions.__annotations__:
+        raise ConfigurationError(
+            f"on() has no option {name}=: {meant([name], [*_OTHERS, *GroupOptions.__annotations__])}"
+        )

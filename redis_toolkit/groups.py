@@ -62,6 +62,7 @@ class Groups(Talking):
             codec: another codec than the app's, to read their payloads.
 
         Raises:
+            GroupUnknown: the channel has no such group; says which it has.
             RedisToolkitError: the server cannot be reached or refuses.
 
         Example:
@@ -93,6 +94,7 @@ class Groups(Talking):
             How many were put back. One that is gone by now does not count.
 
         Raises:
+            GroupUnknown: the channel has no such group; says which it has.
             RedisToolkitError: the server cannot be reached or refuses. Those that were put back before stay.
         """
         return self._run("requeue", self._requeue(channel, group, letters))
@@ -111,18 +113,17 @@ class Groups(Talking):
             group: the group. When workers still serve it, they make it again, from now on.
 
         Returns:
-            Whether it was there.
+            True: it was there, and is gone.
 
         Raises:
+            GroupUnknown: the channel has no such group; says which it has.
             RedisToolkitError: the server cannot be reached or refuses.
         """
-        return self._run("forget_group", durable.forget_group(checked_channel(channel), checked_group(group)))
+        return self._run("forget_group", self._forget(channel, group))
 
     async def aforget_group(self, channel: str, group: str) -> bool:
         """Await what `forget_group` does: the same parameters, results and errors."""
-        return await self._async_driver.run(
-            durable.forget_group(checked_channel(channel), checked_group(group))
-        )
+        return await self._async_driver.run(self._forget(channel, group))
 
     def _dead(
         self, channel: str, group: str, limit: int, after: str, codec: str | Codec | None
@@ -131,8 +132,25 @@ class Groups(Talking):
         source = durable.group_source(checked_channel(channel), checked_group(group))
         check_whole("limit", limit)
         letters = yield from leases.dead(source, limit, after)
+        if not letters:
+            yield from durable.check_group(channel, group)
         return [dead_letter(letter, lambda body: wire.read_live(body)[0]) for letter in letters]
 
     def _requeue(self, channel: str, group: str, letters: Iterable[DeadLetter | str] | None) -> Flow[int]:
         source = durable.group_source(checked_channel(channel), checked_group(group))
-        return requeued(source, entries_of(letters))
+        return self._revived(channel, group, requeued(source, entries_of(letters)))
+
+    def _revived(self, channel: str, group: str, requeuing: Flow[int]) -> Flow[int]:
+        count = yield from requeuing
+        if not count:
+            yield from durable.check_group(channel, group)
+        return count
+
+    def _forget(self, channel: str, group: str) -> Flow[bool]:
+        return self._forgotten(checked_channel(channel), checked_group(group))
+
+    def _forgotten(self, channel: str, group: str) -> Flow[bool]:
+        there = yield from durable.forget_group(channel, group)
+        if not there:
+            yield from durable.check_group(channel, group)
+        return there

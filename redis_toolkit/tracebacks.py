@@ -52,7 +52,7 @@ def traceback_of(error: BaseException) -> str:
 def _noted(note: object) -> str:
     try:
         return one_line(str(note))
-    except Exception as error:  # it is foreign code
+    except BaseException as error:  # it is foreign code
         return f"<a note whose str() raised {type(error).__name__}>"
 
 
@@ -67,6 +67,6 @@ def _add_traceback(record: logging.LogRecord) -> bool:
     if error is not None and not record.exc_text:
         try:
             record.exc_text = traceback_of(error)
-        except Exception as failure:  # logging must not fail where a handler is called
+        except BaseException as failure:  # foreign code may even exit; logging must not fail in a handler
             record.exc_text = f"{type(failure).__name__}: this traceback could not be shown"
     return True

@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pydantic
@@ -18,7 +18,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec
 from redis_toolkit.errors import PayloadMismatch
 from redis_toolkit.message import Message
-from redis_toolkit.patterns import ReliableMessaging, TaskQueue
+from redis_toolkit.patterns import ReliableMessaging, RequestResponse, TaskQueue
 
 URL = "redis://localhost:1"
 
@@ -201,6 +201,63 @@ class TestQueuesAndGroups:
             queue.gather([wrong])
         with pytest.raises(ConfigurationError, match="is no TaskCall"):
             queue.submit_many([wrong])
+
+    def test_options_that_are_misspelt(self, app: App) -> None:
+        make_queue: Any = TaskQueue
+        make_messaging: Any = ReliableMessaging
+        on: Any = app.on
+        queue, messaging = make_queue("q", app=app), make_messaging(app=app)
+        task = queue.task(lambda data: data)
+        calls: dict[str, Callable[..., Any]] = {
+            r"task\(\) has no option retry=: did you mean retries=\?": lambda: queue.task(retry=3),
+            r"on\(\) has no option retrys=: did you mean retries=\?": lambda: on("x", retrys=3),
+            r"on\(\) has no option concurency=: did you mean concu": lambda: on("x", concurency=3),
+            r"create_ack_subscriber\(\) has no option retrys=: did you mean retries=\?": functools.partial(
+                messaging.create_ack_subscriber, "p", print, retrys=1
+            ),
+            r"create_worker\(\) has no option lese=: did": lambda: queue.create_worker("w", print, lese=1),
+            r"TaskQueue\(\) has no option max_pendin=: did": lambda: make_queue("q", max_pendin=1),
+            r"ReliableMessaging\(\) takes its options by name: app=, url=": lambda: make_messaging(URL),
+            r"options\(\) takes its options by name": lambda: task.options(1),
+            r"a task has no option prio=: did you mean priority=\?": lambda: task.options(prio="high"),
+            r"a task has no option xyz=: it has delay, eta": lambda: queue.submit("t", 1, xyz=1),
+        }
+        for text, call in calls.items():
+            with pytest.raises(ConfigurationError, match=f"^{text}"):
+                call()
+        with pytest.raises(ConfigurationError, match=r"acreate_worker.* did you mean retries="):
+            asyncio.run(queue.acreate_worker("w", print, retrys=1))
+        with pytest.raises(TypeError, match=r"'prio'; did you mean priority=\?"):
+            task.submit(1, prio="high")
+        with pytest.raises(TypeError, match="task_handler"):
+            queue.create_worker("w")
+
+    def test_a_subscriber_of_a_glob(self, app: App) -> None:
+        with pytest.raises(ConfigurationError, match=r"has one channel, and 'p:\*' is a glob"):
+            ReliableMessaging(app=app).create_ack_subscriber("p:*", print)
+
+    def test_calls_and_handles_that_are_something_else(self, app: App) -> None:
+        queue = TaskQueue("q", app=app)
+        task = queue.task(lambda data: data)
+        for wrong, text in ((task, r"write \[call\]"), ([task], r"write task\.call\(")):
+            with pytest.raises(ConfigurationError, match=text):
+                queue.submit_many(wrong)
+        for other, text in ((queue.handle("1"), r"write \[handle\]"), (["1"], r"queue\.handle\(id\)")):
+            with pytest.raises(ConfigurationError, match=text):
+                queue.gather(other)  # type: ignore[arg-type]
+
+    def test_nothing_that_is_shown_has_a_password(self) -> None:
+        app = App("redis://ann:s3cr3t@localhost:1")
+        queue = TaskQueue("q", app=app)
+        task = queue.task(lambda data: data)
+        named = [queue, ReliableMessaging(app=app), RequestResponse("q", app=app), queue.handle("q"), task]
+        for one in [*named, task.options(delay=1)]:
+            assert "s3cr3t" not in repr(one)
+            assert "'q'" in repr(one) or "localhost" in repr(one)
+            assert " at 0x" not in repr(one)
+        for make in (functools.partial(TaskQueue, "q"), ReliableMessaging, RequestResponse):
+            with pytest.raises(ConfigurationError, match=r"not str: for a server, write url=$"):
+                make(app="redis://:s3cr3t@x")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("wrong", [5, None, "high", [], ["a", "a"], [[]], [{}], [5], [""]])
     def test_priorities(self, app: App, wrong: Any) -> None:

@@ -24,19 +24,24 @@ __all__ = ["agather", "gather", "listed"]
 T = TypeVar("T")
 
 
-def listed(several: Iterable[T], kind: type[Any]) -> list[T]:
+def listed(several: Iterable[T], kind: type[Any], way_out: str) -> list[T]:
     """Return several calls or handles as a list.
+
+    Args:
+        several: they.
+        kind: what each has to be.
+        way_out: where such a one comes from.
 
     Raises:
         ConfigurationError: it is one thing, or something in it is not of that kind.
     """
     if isinstance(several, str | bytes | Mapping) or not isinstance(several, Iterable):
-        name = type(several).__name__
-        raise ConfigurationError(f"they come as a list, not as {name}: for one, write [{name.lower()}]")
+        name, single = type(several).__name__, kind.__name__.removeprefix("Task").lower()
+        raise ConfigurationError(f"they come as a list, not as {name}: for one, write [{single}]")
     found = list(several)
     for one in found:
         if not isinstance(one, kind):
-            raise ConfigurationError(f"{ascii(one)[:80]} among them is no {kind.__name__}")
+            raise ConfigurationError(f"{ascii(one)[:80]} among them is no {kind.__name__}: {way_out}")
     return found
 
 

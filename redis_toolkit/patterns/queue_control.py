@@ -134,7 +134,8 @@ class QueueControl:
         """Put dead letters back into the queue, as first attempts; returns how many.
 
         Args:
-            ids: ids of their tasks, or what `dead` returned; all of them if none are named.
+            ids: what `dead` returned, or the ``entry`` of each, or the ids of their tasks; all of them
+                if none are named.
 
         Raises:
             StoreFull: the server is out of memory; those before it were put back.
@@ -210,12 +211,15 @@ class QueueControl:
     def _retry_dead(self, wanted: list[str | DeadLetter] | None) -> Flow[int]:
         if wanted is None:
             return (yield from requeued(self._source, None))
-        ids = {one.encode("utf-8") for one in wanted if isinstance(one, str)}
+        texts = {one for one in wanted if isinstance(one, str)}
+        ids = {one.encode("utf-8", "replace") for one in texts}
         entries = [one.entry for one in wanted if isinstance(one, DeadLetter)]
         after = "0-0"
         while ids:
             page = yield from leases.dead(self._source, PAGE, after)
-            entries += [letter.entry for letter in page if letter.fields.get("id") in ids]
+            entries += [
+                letter.entry for letter in page if letter.fields.get("id") in ids or letter.entry in texts
+            ]
             if len(page) < PAGE:
                 break
             after = page[-1].entry

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
-from redis_toolkit.errors import QueueFull
+from redis_toolkit.errors import QueueFull, counted
 from redis_toolkit.patterns import gathering
 from redis_toolkit.patterns.queue_control import QueueControl
 from redis_toolkit.patterns.submitting import Came, Submitting
@@ -22,6 +22,8 @@ __all__ = ["QueueSubmits"]
 
 R = TypeVar("R")
 Listed = list[TaskCall[Any]]
+A_CALL = "for a function that is a task write task.call(...), else queue.call(type, payload)"
+A_HANDLE = "submit() returns handles, and queue.handle(id) makes one of an id"
 
 
 class QueueSubmits(QueueControl):
@@ -118,7 +120,7 @@ class QueueSubmits(QueueControl):
         Example:
             ``queue.submit_many(add.call(number, 1) for number in range(1000))``
         """
-        listed = gathering.listed(calls, TaskCall)
+        listed = gathering.listed(calls, TaskCall, A_CALL)
         return self._handles(
             listed, self._run("submit_many", self._submitting.flow(listed)), return_exceptions
         )
@@ -131,7 +133,7 @@ class QueueSubmits(QueueControl):
     ) -> list[TaskHandle[R] | QueueFull]: ...
     async def asubmit_many(self, calls: Iterable[TaskCall[Any]], *, return_exceptions: bool = False) -> Any:
         """Await what `submit_many` does: the same parameters, results and errors."""
-        listed = gathering.listed(calls, TaskCall)
+        listed = gathering.listed(calls, TaskCall, A_CALL)
         return self._handles(listed, await self._arun(self._submitting.flow(listed)), return_exceptions)
 
     def _submit(self, name: str, call: TaskCall[R]) -> TaskHandle[R]:
@@ -151,7 +153,7 @@ class QueueSubmits(QueueControl):
     def _handles(self, calls: Listed, done: list[Came], return_exceptions: bool) -> list[Any]:
         full = [came for came in done if isinstance(came, QueueFull)]
         if full and not return_exceptions:
-            raise QueueFull(f"{len(full):,} of {len(done):,} tasks were refused: {full[0]}")
+            raise QueueFull(f"{len(full):,} of {counted(len(done), 'task')} refused: {full[0]}")
         return [
             came if isinstance(came, QueueFull) else self._handle(call, came)
             for call, came in zip(calls, done, strict=True)
@@ -182,7 +184,9 @@ class QueueSubmits(QueueControl):
             RedisToolkitError: as in `TaskHandle.result`.
         """
         loops.check_blocking("gather")
-        return gathering.gather(gathering.listed(handles, TaskHandle), wait_ms(timeout), return_exceptions)
+        return gathering.gather(
+            gathering.listed(handles, TaskHandle, A_HANDLE), wait_ms(timeout), return_exceptions
+        )
 
     async def agather(
         self,
@@ -193,5 +197,5 @@ class QueueSubmits(QueueControl):
     ) -> list[Any]:
         """Await what `gather` does: the same parameters, results and errors."""
         return await gathering.agather(
-            gathering.listed(handles, TaskHandle), wait_ms(timeout), return_exceptions
+            gathering.listed(handles, TaskHandle, A_HANDLE), wait_ms(timeout), return_exceptions
         )

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -31,11 +32,12 @@ from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
 from redis_toolkit.dead_letters import DeadLetter
-from redis_toolkit.errors import ConfigurationError, RedisToolkitError, one_line
+from redis_toolkit.errors import ConfigurationError, GroupUnknown, RedisToolkitError, one_line
 from redis_toolkit.globs import is_glob
 from redis_toolkit.grouping import durable_groups
 from redis_toolkit.jobs import Backoff
 from redis_toolkit.message import ExactChannel, Message
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
 from redis_toolkit.routing import Beside, checked_channel
 from redis_toolkit.settings import check_whole
@@ -65,6 +67,7 @@ class ReliableMessaging(Stopping):
         ```
     """
 
+    @by_name
     def __init__(self, *, app: App | None = None, url: str | None = None) -> None:
         self._app = sibling(app, url)
         self._given = app
@@ -140,6 +143,7 @@ class ReliableMessaging(Stopping):
 
     # -- handling ---------------------------------------------------------------------------------
 
+    @by_name
     def create_ack_subscriber(
         self,
         channel: str,
@@ -213,15 +217,26 @@ class ReliableMessaging(Stopping):
         return _waiting_in(await self._app.agroups(_log(channel)))
 
     def dead(self, channel: str, *, limit: int = 100, after: str = "0-0") -> list[DeadLetter]:
-        """Return messages that were given up after their last attempt; see `App.dead`."""
-        return self._app.dead(_log(channel), GROUP, limit=limit, after=after)
+        """Return messages that were given up after their last attempt; see `App.dead`.
+
+        A channel that nobody has used yet has none.
+        """
+        with contextlib.suppress(GroupUnknown):
+            return self._app.dead(_log(channel), GROUP, limit=limit, after=after)
+        return []
 
     async def adead(self, channel: str, *, limit: int = 100, after: str = "0-0") -> list[DeadLetter]:
         """Await what `dead` does."""
-        return await self._app.adead(_log(channel), GROUP, limit=limit, after=after)
+        with contextlib.suppress(GroupUnknown):
+            return await self._app.adead(_log(channel), GROUP, limit=limit, after=after)
+        return []
 
     def requeue(self, channel: str, letters: Iterable[DeadLetter | str] | None = None) -> int:
-        """Put dead letters back to be handled, all of them if none are named; see `App.requeue`."""
+        """Put dead letters back to be handled, all of them if none are named; see `App.requeue`.
+
+        Raises:
+            GroupUnknown: nobody has used the channel so far.
+        """
         return self._app.requeue(_log(channel), GROUP, letters)
 
     async def arequeue(self, channel: str, letters: Iterable[DeadLetter | str] | None = None) -> int:
@@ -240,6 +255,9 @@ class ReliableMessaging(Stopping):
             listener, self._listener = self._listener, None
         if listener is not None:
             listener._stop_anywhere()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(on {self._app!r})"
 
     def _new_address(self) -> str:
         return f"ack:{self._prefix}.{next(self._numbers)}"

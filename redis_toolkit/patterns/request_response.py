@@ -21,9 +21,12 @@ from typing import Any
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.calls import milliseconds
+from redis_toolkit.envelope_fields import text_of
 from redis_toolkit.errors import NoResponders, RequestTimeout
 from redis_toolkit.message import ExactChannel, Message
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
+from redis_toolkit.strange import tamed
 
 __all__ = ["RequestResponse"]
 
@@ -46,6 +49,7 @@ class RequestResponse(Stopping):
         ```
     """
 
+    @by_name
     def __init__(self, channel: str = "requests", *, app: App | None = None, url: str | None = None) -> None:
         self.channel = ExactChannel(channel)
         self._app = sibling(app, url)
@@ -103,6 +107,9 @@ class RequestResponse(Stopping):
             listener, self._listener = self._listener, None
         if listener is not None:
             listener._stop_anywhere()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.channel)!r} on {self._app!r})"
 
     def _ask_plain(self, data: Any, deadline: float) -> Any:
         self._listen()
@@ -182,8 +189,9 @@ class _PlainServer:
             return None
         return Message(message.channel, request["data"], message.headers, str(request.get("id")))
 
-    def _failed(self, request: Message, error: Exception) -> dict[str, Any]:
+    def _failed(self, request: Message, error: BaseException) -> dict[str, Any]:
+        error = tamed(error)
         logger.warning(
             "handler %s failed on a request on %r", self._binding.name, request.channel, exc_info=error
         )
-        return {"id": request.id, "error": {"type": type(error).__name__, "message": str(error)}}
+        return {"id": request.id, "error": {"type": type(error).__name__, "message": text_of(error)}}

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
+from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.living import AwaitedEnding, Ending
 
-__all__ = ["Created", "Running", "Stopping", "sibling"]
+__all__ = ["Created", "Running", "Stopping", "checked_app", "sibling"]
 
 
 class Stopping(Ending):
@@ -71,4 +72,19 @@ class Created:
 
 def sibling(app: App | None, url: str | None) -> App:
     """Return a new app on the server of another one, or of a URL: patterns start and stop their own."""
-    return app.sibling() if app is not None else App(url)
+    if app is not None and url is not None:
+        raise ConfigurationError("give app= or url=, not both")
+    if app is None:
+        return App(url)
+    checked_app(app)
+    return app.sibling()
+
+
+def checked_app(app: object) -> None:
+    """Refuse what is no app; it is not shown, as it may hold a password.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not isinstance(app, App):
+        raise ConfigurationError(f"app= is an App, not {type(app).__name__}: for a server, write url=")

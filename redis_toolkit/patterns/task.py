@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
+from redis_toolkit.misspelt import by_name, meant
 from redis_toolkit.patterns.task_call import TaskCall
 from redis_toolkit.patterns.task_handle import TaskHandle
 from redis_toolkit.patterns.task_options import (
@@ -48,6 +49,8 @@ class Submitter(Generic[P, R]):
         unique_key: makes a unique key of the arguments, when the options have none.
     """
 
+    _option_names: frozenset[str] = frozenset()
+
     def __init__(
         self, queue: TaskQueue, job: Job, options: TaskOptions, unique_key: UniqueKey | None
     ) -> None:
@@ -80,6 +83,9 @@ class Submitter(Generic[P, R]):
         """Await what `submit` does: the same parameters, results and errors."""
         return await self.queue._asubmit(self._made(self._options, args, kwargs))
 
+    def __repr__(self) -> str:
+        return f"<task {self.name!r} of queue {self.queue.name!r}, with options of its own>"
+
     def _made(self, options: TaskOptions, args: Any, kwargs: dict[str, Any]) -> TaskCall[Any]:
         data = self._payload(args, kwargs)
         if options.unique_key is None and self._unique_key is not None:
@@ -100,7 +106,9 @@ class Submitter(Generic[P, R]):
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"task {self.name}{self._signature}: {error}") from None
+            near = meant([one for one in kwargs if one not in self._names], self._option_names)
+            more = f"; {near}" if near.startswith("did") else ""
+            raise TypeError(f"task {self.name}{self._signature}: {error}{more}") from None
         data = dict(bound.arguments)
         for name, parameter in self._signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
@@ -126,6 +134,7 @@ class _TaskBase(Submitter[P, R]):
         self.function = function
         self._option_names = OPTIONS - self._signature.parameters.keys()
 
+    @by_name
     def options(self, **options: Unpack[TaskOptionFields]) -> Submitter[P, R]:
         """Return what submits this task with options, for a call or for many.
 

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import Duration, seconds_of
+from redis_toolkit.misspelt import meant
 
 __all__ = [
     "NO_OPTIONS",
@@ -143,7 +144,8 @@ def refuse_unknown(options: Mapping[str, Any]) -> None:
     """
     if unknown := options.keys() - OPTIONS:
         raise ConfigurationError(
-            f"a task has no option {', '.join(sorted(unknown))}: it has {', '.join(sorted(OPTIONS))}"
+            f"a task has no option {', '.join(f'{one}=' for one in sorted(unknown))}: "
+            f"{meant(sorted(unknown), sorted(OPTIONS))}"
         )
 
 

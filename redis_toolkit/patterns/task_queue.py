@@ -19,8 +19,9 @@ from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import RESULT_TTL, Backoff, Durable, Duration, Job, policy_of, seconds_of
 from redis_toolkit.living import Living
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.queue_submits import QueueSubmits
-from redis_toolkit.patterns.running import Created, Running
+from redis_toolkit.patterns.running import Created, Running, checked_app
 from redis_toolkit.patterns.submitting import Submitting
 from redis_toolkit.patterns.task import AsyncTask, Task, UniqueKey
 from redis_toolkit.patterns.task_options import TaskOptions, checked_text, duration_ms
@@ -80,6 +81,7 @@ class TaskQueue(QueueSubmits, Living):
         ```
     """
 
+    @by_name
     def __init__(
         self,
         queue_name: str,
@@ -99,10 +101,8 @@ class TaskQueue(QueueSubmits, Living):
             raise ConfigurationError("give a queue app= or url=, not both")
         if app is None:
             app = App(url)
-            app._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
-        given: object = app
-        if not isinstance(given, App):
-            raise ConfigurationError(f"app= is an App, not {ascii(given)[:80]}: for a server, write url=")
+            app._module = str(sys._getframe(2).f_globals.get("__name__", "__main__"))
+        checked_app(app)
         names = _checked_priorities(priorities)
         for option, value in (("max_pending", max_pending), ("concurrency", concurrency)):
             if value is not None:
@@ -146,6 +146,7 @@ class TaskQueue(QueueSubmits, Living):
         expires: Duration | None = None,
         unique_key: UniqueKey | None = None,
     ) -> TaskDecorator: ...
+    @by_name
     def task(
         self,
         function: Callable[..., Any] | None = None,
@@ -231,6 +232,7 @@ class TaskQueue(QueueSubmits, Living):
 
     # -- workers of the small API -----------------------------------------------------------------
 
+    @by_name
     def create_worker(
         self,
         worker_id: str,
@@ -278,6 +280,7 @@ class TaskQueue(QueueSubmits, Living):
         app._start_anywhere()
         return self._running(worker_id, app)
 
+    @by_name
     async def acreate_worker(
         self,
         worker_id: str,

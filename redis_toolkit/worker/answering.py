@@ -13,15 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from contextvars import copy_context
 from typing import Any
 
 from redis_toolkit import keys
 from redis_toolkit.codecs import start_of
+from redis_toolkit.envelope_fields import text_of, traceback_text
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
 from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
+from redis_toolkit.strange import tamed
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
@@ -112,6 +113,7 @@ class Answerer:
         try:
             result = await self.handler.binding.call(self._message(request), spread=request.spread)
         except BaseException as error:
+            error = tamed(error)
             if isinstance(error, GeneratorExit) and not handling.is_running(task):
                 raise  # its loop is gone: nobody is left to be told
             forked.end_fork(before, error)
@@ -164,6 +166,7 @@ class Answerer:
         return Message(channel, request.data, request.headers, request.id, self._pattern, request.attempt)
 
     def _failed(self, request: IncomingRequest, error: BaseException) -> Delivery | None:
+        error = tamed(error)
         if isinstance(error, PayloadMismatch):
             self._counters.add("mismatched")
             trace = None
@@ -175,7 +178,7 @@ class Answerer:
                 request.channel or self.name,
                 exc_info=error,
             )
-            trace = "".join(traceback.format_exception(error)) if self._send_tracebacks else None
+            trace = traceback_text(error) if self._send_tracebacks else None
         if request.reply_to is None:
             return None
         return request.reply_to, self.handler.wire.error_reply(request.id, error, trace)
@@ -187,9 +190,10 @@ class Answerer:
         try:
             return request.reply_to, wire.reply(request.id, result)
         except BaseException as error:  # a payload's own code runs here too, which may even exit
+            error = tamed(error)
             forked.end_fork(before, error)
             if not isinstance(error, EncodeError):
-                error = EncodeError(f"{type(error).__name__}: {error}")
+                error = EncodeError(f"{type(error).__name__}: {text_of(error)}")
             self._counters.add("failed")
             logger.warning("handler %s returned what cannot be sent: %s", self.handler.name, error)
             return request.reply_to, wire.error_reply(request.id, error)

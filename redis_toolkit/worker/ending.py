@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import events, serving
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Ok, Settlement
-from redis_toolkit.envelope_fields import text_of, utf8
+from redis_toolkit.envelope_fields import text_of, traceback_text
 from redis_toolkit.errors import (
     EncodeError,
     PayloadMismatch,
@@ -30,6 +29,8 @@ from redis_toolkit.errors import (
     one_line,
 )
 from redis_toolkit.jobs import RESULT_TTL, Durable, Policy
+from redis_toolkit.settings import MAX_SECONDS
+from redis_toolkit.strange import tamed
 from redis_toolkit.task_envelope import task_payload
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker import forked
@@ -118,6 +119,7 @@ class Ending:
         try:
             reply = job.wire.reply(item.id, result)
         except BaseException as error:  # a payload's own code runs here too, which may even exit
+            error = tamed(error)
             forked.end_fork(before, error)
             if not isinstance(error, EncodeError):
                 error = EncodeError(f"{type(error).__name__}: {text_of(error)}")
@@ -134,6 +136,7 @@ class Ending:
 
     def failed(self, item: Item, error: BaseException, reason: str = "failed") -> Settlement:
         """Return the settlement of what has raised: another attempt, or the end."""
+        error = tamed(error)
         if item.cancelled and self._is_queue:
             return self.cancelled(self._read(item))
         final = next((why for kind, why in _FINAL.items() if isinstance(error, kind)), None)
@@ -167,7 +170,7 @@ class Ending:
     def bury(self, read: Read, reason: str, error: BaseException, *, trace: bool = False) -> Settlement:
         """Return the settlement of a dead letter."""
         self._counters.add("dead")
-        said, text, reply, ttl = _said(error), _traceback(error) if trace else "", b"", 0.0
+        said, text, reply, ttl = _said(error), traceback_text(error) if trace else "", b"", 0.0
         if self._is_queue and isinstance(read.id, str):
             reply = read.wire.error_reply(read.id, error, text if self._send_tracebacks else None)
             ttl = read.ttl
@@ -283,9 +286,20 @@ def _wait(policy: Policy, error: BaseException, attempt: int) -> float | None:
             retries = max(retries, RETRIES_ASKED_FOR)
     if attempt > retries:
         return None
-    if isinstance(error, Retry) and error.delay is not None:
-        return error.delay
+    asked = _asked_for(error)
+    if asked is not None:
+        return asked
     return (_nearest(policy.backoff_for, error) or policy.backoff).delay(attempt)
+
+
+def _asked_for(error: BaseException) -> float | None:
+    """Return the seconds that a `Retry` asks for: a user's own kind of it may have anything there."""
+    try:
+        delay: Any = error.delay if isinstance(error, Retry) else None
+        return delay if type(delay) in (int, float) and 0 <= delay <= MAX_SECONDS else None
+    except BaseException as failure:  # its own code runs here
+        logger.warning("the delay that a handler asked for cannot be read: %s", type(failure).__name__)
+        return None
 
 
 def _payload(read: Read) -> Any:
@@ -295,13 +309,6 @@ def _payload(read: Read) -> Any:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text_of(error)}"
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return utf8("".join(traceback.format_exception(error)))
-    except BaseException as failure:  # as in text_of
-        return f"(it cannot be shown: {type(failure).__name__})"
 
 
 def _shown(id: str | bytes) -> str:

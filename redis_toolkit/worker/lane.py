@@ -23,6 +23,7 @@ from redis_toolkit.errors import DecodeError, PayloadMismatch
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
+from redis_toolkit.strange import tamed
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
 
@@ -204,7 +205,7 @@ class Lane:
 
     def _failed(self, channel: bytes, error: BaseException) -> None:
         """Log and count what went wrong with one message; the next one is handled all the same."""
-        name = channel.decode("utf-8", "backslashreplace")
+        name, error = channel.decode("utf-8", "backslashreplace"), tamed(error)
         if isinstance(error, DecodeError | PayloadMismatch):
             self._counters.add("undecodable" if isinstance(error, DecodeError) else "mismatched")
             logger.warning("dropped a message on %r: %s", name, error)

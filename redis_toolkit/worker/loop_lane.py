@@ -15,6 +15,7 @@ from redis_toolkit._core.contexts import begin
 from redis_toolkit.message import Gap
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
+from redis_toolkit.strange import tamed
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.lane import Item, Lane
@@ -133,6 +134,7 @@ class LoopLane(Lane):
             if task is not None and task.cancelling():
                 raise
         except BaseException as error:
+            error = tamed(error)
             if isinstance(error, GeneratorExit) and not handling.is_running(task):
                 raise  # the loop is gone: nobody is left to handle anything
             forked.end_fork(before, error)

@@ -22,6 +22,7 @@ from typing import Any
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows.work import Claimed, Settlement
 from redis_toolkit.jobs import Durable, Job
+from redis_toolkit.strange import tamed
 from redis_toolkit.task_context import running
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.answering import OVERHEAD, QUICK
@@ -124,6 +125,7 @@ class Performer:
                 async with asyncio.timeout(limit) as late:
                     result = await self._call(item)
         except BaseException as error:
+            error = tamed(error)
             if isinstance(error, GeneratorExit) and not handling.is_running(task):
                 raise  # its loop is gone: nobody is left to settle anything
             forked.end_fork(before, error)

@@ -235,7 +235,8 @@ class Supervisor:
         """All are ready when the listener's subscriptions are confirmed as well."""
         if all(other.ready for other in self._slots) and self._listener and self._listener.listening:
             if not self.all_ready.is_set():
-                logger.info("%d worker processes are ready", len(self._slots))
+                ready = len(self._slots)
+                logger.info("%d worker process%s ready", ready, " is" if ready == 1 else "es are")
             self.all_ready.set()
 
     def _appoint(self, slot: _Slot) -> None:
@@ -291,7 +292,9 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Ask all to stop, wait, and kill those that do not."""
-        logger.info("stopping %d worker processes, within %g s", len(self._running()), self._grace)
+        logger.info(
+            "stopping the worker processes, %d of them, within %g s", len(self._running()), self._grace
+        )
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
                 slot.process.send_signal(signal.SIGTERM)

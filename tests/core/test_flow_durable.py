@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from redis_toolkit._core.flow import Call, ScriptCall
 from redis_toolkit._core.flows import durable
 from redis_toolkit._core.flows.durable import GroupInfo, Trimmed
 from redis_toolkit._core.scripts import FORGET, GROUP
+from redis_toolkit.errors import GroupUnknown
 from tests.core.by_hand import Driven
 
 KEYS = ("rt:c:{orders}:stream", "rt:c:{orders}:meta")
@@ -53,3 +56,27 @@ def test_trimming_and_forgetting() -> None:
         "again", "delayed", "bodies", "dead", "stats", "paused",
     }  # fmt: skip
     assert flow.answer([1]).result is True
+
+
+@pytest.mark.parametrize(
+    ("channel", "groups", "said"),
+    [
+        (
+            "orders",
+            [b"billing", b"shipping"],
+            "channel 'orders' has no group 'bill': it has 'billing', 'shipping'",
+        ),
+        (
+            "orders",
+            [],
+            "'orders' has no group 'bill', nor any other: the first that serves a group makes it",
+        ),
+        ("rt:ack:orders", [], "nothing was published on 'orders' to be acknowledged, and nobody subscribed"),
+    ],
+)
+def test_a_group_that_there_is_not(channel: str, groups: list[bytes], said: str) -> None:
+    answer = [[7, *([name, 0, 0, 0, b"1-1", b"", b"", b"0"] for name in groups)]]
+    with pytest.raises(GroupUnknown, match=said):
+        Driven(durable.check_group(channel, "bill")).answer(answer)
+    for name in groups:
+        assert Driven(durable.check_group(channel, name.decode())).answer(answer).result is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, Message, Reject, Retry, StreamFull
+from redis_toolkit import App, GroupUnknown, Message, Reject, Retry, StreamFull
 from tests.e2e.conftest import MakeApp
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -105,6 +105,19 @@ def test_after_the_last_attempt_it_is_a_dead_letter_that_can_be_put_back(app: Ap
     eventually(lambda: got == [{"id": 7}])
     assert app.requeue("orders", "billing", [letter]) == 0
     assert app.dead("orders", "billing") == []
+
+
+def test_a_group_that_there_is_not(app: App) -> None:
+    collecting(app, "billing")
+    app.start()
+    for call in (app.dead, app.requeue, app.forget_group):
+        with pytest.raises(GroupUnknown, match="channel 'orders' has no group 'biling': it has 'billing'"):
+            call("orders", "biling")
+        with pytest.raises(GroupUnknown, match="channel 'oders' has no group 'billing', nor any other"):
+            call("oders", "billing")
+    assert app.dead("orders", "billing") == []
+    assert app.requeue("orders", "billing") == 0
+    assert app.forget_group("orders", "billing") is True
 
 
 def test_a_handler_decides_itself(app: App) -> None:

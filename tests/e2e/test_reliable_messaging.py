@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, ConfigurationError, Message, Reject
+from redis_toolkit import App, ConfigurationError, GroupUnknown, Message, Reject
 from redis_toolkit._core.flow import Call, Flow
 from redis_toolkit._core.flows import durable
 from redis_toolkit.patterns import ReliableMessaging
@@ -143,6 +143,14 @@ def test_what_worker_processes_take_over_ends_here(server: Server) -> None:
     first.stop()
     assert app._router.durables == []
     messaging.stop()
+
+
+def test_a_channel_that_nobody_has_used(make: Make) -> None:
+    messaging = make()
+    assert messaging.dead("paymets") == []
+    assert messaging.pending("paymets") == 0
+    with pytest.raises(GroupUnknown, match="nothing was published on 'paymets' to be acknowledged"):
+        messaging.requeue("paymets")
 
 
 def test_users_see_the_name_that_they_gave(make: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -72,7 +72,7 @@ class TestLimits:
         calls = [styled.real.call("add", number) for number in range(5)]
         done = styled.submit_many(calls, return_exceptions=True)
         assert [type(one) for one in done] == [TaskHandle] * 3 + [QueueFull] * 2
-        with pytest.raises(QueueFull, match=r"5 of 5 tasks were refused: queue 'q' holds 3"):
+        with pytest.raises(QueueFull, match=r"5 of 5 tasks refused: queue 'q' holds 3"):
             styled.submit_many(calls)
 
 

@@ -141,6 +141,9 @@ def test_failures_are_retried_and_then_buried(queue: Queue, app: App) -> None:
         eventually(lambda: queue.stats().dead == 1)
         assert queue.retry_dead() == 1
         eventually(lambda: len(attempts) == 12)
+        eventually(lambda: queue.stats().dead == 1)
+        assert queue.retry_dead([queue.dead()[0].entry, "no-such"]) == 1
+        eventually(lambda: len(attempts) == 15)
 
 
 def test_one_that_succeeds_in_the_end(queue: Queue, app: App) -> None:

@@ -69,8 +69,10 @@ def test_options_by_name() -> None:
     assert TaskOptions.of({}) is NO_OPTIONS
     assert TaskOptions.of({"priority": "low"}) == TaskOptions(priority="low")
     with pytest.raises(
-        ConfigurationError, match="no option prioriy: it has delay, eta, expires, headers, id, "
+        ConfigurationError, match=r"no option xyz=: it has delay, eta, expires, headers, id, "
     ):
+        TaskOptions.of({"xyz": "low"})
+    with pytest.raises(ConfigurationError, match=r"no option prioriy=: did you mean priority=\?"):
         TaskOptions.of({"prioriy": "low"})
     assert set(TaskOptionFields.__annotations__) == OPTIONS == {
         name for name in TaskOptions.__dataclass_fields__ if name not in ("plain", "bare")

@@ -93,7 +93,7 @@ class Programs:
     def serving(self, *sources: str, workers: int = 2, **how: Any) -> Process:
         """Start a program and return when its workers are ready."""
         program = self.start(*sources, **how)
-        program.wait_for_line(f"{workers} worker processes are ready")
+        program.wait_for_line(f"{workers} worker process{' is' if workers == 1 else 'es are'} ready")
         return program
 
     def open_gate(self) -> None:

@@ -15,10 +15,12 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Source
 from redis_toolkit._core.scripts import FORGET, GROUP, GROUPS, TRIM
+from redis_toolkit.errors import GroupUnknown
 
 __all__ = [
     "GroupInfo",
     "Trimmed",
+    "check_group",
     "drop",
     "forget_group",
     "group_call",
@@ -201,6 +203,29 @@ def groups(channel: str) -> Flow[list[GroupInfo]]:
             )
         )
     return infos
+
+
+def check_group(channel: str, group: str) -> Flow[None]:
+    """See that a channel has a group.
+
+    Raises:
+        GroupUnknown: it has not; says which it has.
+    """
+    call = ScriptCall(GROUPS, (keys.stream(channel), keys.limits(channel)), (1,))
+    [[_, *found]] = yield Call((call,), repeatable=True)
+    names = [one[0].decode("utf-8") for one in found]
+    own = keys.shown_channel(channel)
+    if group in names:
+        return
+    if own != channel:
+        raise GroupUnknown(
+            f"nothing was published on {own!r} to be acknowledged, and nobody subscribed to it"
+        )
+    if names:
+        raise GroupUnknown(f"channel {own!r} has no group {group!r}: it has {', '.join(map(repr, names))}")
+    raise GroupUnknown(
+        f"channel {own!r} has no group {group!r}, nor any other: the first that serves a group makes it"
+    )
 
 
 def drop(channel: str, group: str, entry: str) -> Flow[None]:

@@ -19,7 +19,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.durable import Trimmed, group_call, trim
 from redis_toolkit._core.scripts import PUBLISH
-from redis_toolkit.errors import StreamFull
+from redis_toolkit.errors import StreamFull, counted
 
 __all__ = ["Event", "Published", "announcement", "ping", "publish", "publish_kept", "publish_many"]
 
@@ -115,8 +115,9 @@ def _published(reply: list[Any]) -> Published:
 
 
 def _refusal(channel: str, found: Trimmed) -> StreamFull:
+    behind = counted(found.backlog, "event")
     return StreamFull(
-        f"group {found.full!r} of channel {channel!r} is {found.backlog:,} events behind and its max_backlog "
+        f"group {found.full!r} of channel {channel!r} is {behind} behind and its max_backlog "
         f"is {found.limit:,}: start workers for it, or app.forget_group({channel!r}, {found.full!r})"
     )
 

@@ -16,7 +16,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Held, Source
 from redis_toolkit._core.scripts import TASK_PROGRESS, TASK_PURGE, TASK_STATS, TASK_SUBMIT, UNLOCK
-from redis_toolkit.errors import QueueFull
+from redis_toolkit.errors import QueueFull, counted
 
 __all__ = [
     "GROUP",
@@ -160,9 +160,8 @@ def submit_many(
                 continue
             state = reply[0].decode("ascii")
             if state == "full":
-                done.append(
-                    QueueFull(f"queue {queue!r} holds {reply[1]:,} tasks, its max_pending is {max_pending:,}")
-                )
+                holds = counted(reply[1], "task")
+                done.append(QueueFull(f"queue {queue!r} holds {holds}, its max_pending is {max_pending:,}"))
             else:
                 done.append(Submitted(state, reply[1].decode("utf-8")))
     return done

@@ -1,7 +1,7 @@
 -- Removes a group of a channel with all it has, and the channel's stream after its last group.
 -- KEYS 1 STREAM of the channel, 2 HASH of its limits, 3 and on: the group's own keys
 -- ARGV 1 group
--- Returns 1, or 0 when there was no such group.
+-- Returns 1, or 0 when there was no such group, nor anything of one.
 local there = 0
 if redis.call('EXISTS', KEYS[1]) == 1 then
   there = redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
@@ -10,7 +10,9 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   end
 end
 for place = 3, #KEYS do
-  redis.call('DEL', KEYS[place])
+  if redis.call('DEL', KEYS[place]) == 1 then
+    there = 1
+  end
 end
 redis.call('HDEL', KEYS[2], 'limit:' .. ARGV[1], 'dropped:' .. ARGV[1], 'keep:' .. ARGV[1])
 if redis.call('HEXISTS', KEYS[2], 'check') == 1 then
