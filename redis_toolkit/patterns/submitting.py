@@ -114,7 +114,7 @@ class Submitting:
 
     def flow(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[Came]]:
         """Submit tasks in order; returns what came of each."""
-        if self._max_pending is None and all([call.options.bare for call in calls]):
+        if self._max_pending is None and all(call.options.bare for call in calls):
             return self._add(calls)
         return self._submit(calls)
 
