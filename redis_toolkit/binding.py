@@ -153,6 +153,8 @@ class Binding:
             arguments = self._spread(message, spread)
         for name, get in self._special.items():
             arguments[name] = get(message)
+        if not self._positional:
+            return self.function(**arguments)
         positional = [arguments.pop(name) for name in self._positional if name in arguments]
         return self.function(*positional, **arguments)
 
@@ -267,9 +269,11 @@ class Binding:
                 f"not {type(data).__name__}"
             )
         arguments: dict[str, Any] = {}
+        left = len(data)
         for name, (parameter, make) in self._fields.items():
             value = data.get(name, _MISSING)
             if value is not _MISSING:
+                left -= 1
                 arguments[name] = make(value, name) if make else value
             elif parameter.default is parameter.empty:
                 way_out = self._one_payload(message) if spread and data else ""
@@ -278,8 +282,10 @@ class Binding:
                 )
             elif parameter.kind is parameter.POSITIONAL_ONLY:
                 arguments[name] = parameter.default  # else those behind it would move up
+        if not left:
+            return arguments
         rest = {name: value for name, value in data.items() if name not in self._fields}
-        if rest and not self._takes_rest:
+        if not self._takes_rest:
             unknown = ", ".join(repr(name) for name in rest)
             raise PayloadMismatch(
                 f"handler {self.name} takes {self._listed()}: it has no parameter {unknown}"

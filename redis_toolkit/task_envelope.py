@@ -30,6 +30,7 @@ from redis_toolkit.wire import UnreadableEnvelope, Wire
 
 __all__ = ["Task", "read_task", "task_fields", "task_payload", "write_plain_task", "write_task"]
 
+_RARE = frozenset({"unique", "reply_to", "expires"})
 _OPTIONAL: dict[str, type] = {
     "unique": str,
     "priority": str,
@@ -180,6 +181,10 @@ def task_payload(wire: Wire, fields: dict[str, Any]) -> tuple[Any, Headers]:
 
 
 def _check_optional(fields: dict[str, Any]) -> None:
+    priority = fields.get("priority", "")
+    if type(priority) is str and priority.isascii() and type(fields.get("submitted", 0)) is int:
+        if _RARE.isdisjoint(fields):
+            return  # so it is mostly
     for name, value in fields.items():
         kind = _OPTIONAL.get(name)
         if kind is None or value is None:

@@ -28,6 +28,8 @@ __all__ = ["NOTHING", "Link", "new_reader", "packed"]
 
 SEND_TIMEOUT = 5.0
 """Seconds that the server may take to receive a packet that has no deadline."""
+SLICE = 100
+"""Commands that are sent at once: the server works on them while the next ones are packed."""
 TLS_SECONDS = 1.0
 """Seconds for finding out whether a port speaks TLS, when it has hung up on a plain connection."""
 NOTHING: Any = object()
@@ -146,11 +148,14 @@ class Link:
         Raises:
             Failed: the connection is gone; whether the commands arrived is unknown.
         """
-        packet = packed(commands)
+        until = time.monotonic() + SEND_TIMEOUT if deadline is None else deadline
+        first = packed(commands[:SLICE])
         try:
             if self._socket is None:
                 raise ConnectionResetError("the connection is closed")
-            self._socket.send(packet, time.monotonic() + SEND_TIMEOUT if deadline is None else deadline)
+            self._socket.send(first, until)
+            for start in range(SLICE, len(commands), SLICE):
+                self._socket.send(packed(commands[start : start + SLICE]), until)
         except OSError as error:
             self.close()
             raise sort(error, sent=True, where=self.where) from error
@@ -197,6 +202,25 @@ class Link:
         except BaseException:
             self.close()
             raise
+        return self._fit(reply) if isinstance(reply, Exception) else reply
+
+    def _there(self, most: int) -> list[Any]:
+        """Return replies that have come already, up to ``most``; raises as `read_by` does."""
+        replies: list[Any] = []
+        following = self._reader.gets
+        try:
+            while len(replies) < most and (reply := following()) is not NOTHING:
+                replies.append(self._fit(reply) if isinstance(reply, Exception) else reply)
+        except hiredis.ProtocolError as error:
+            self.close()
+            raise sort(error, sent=True, where=self.where) from error
+        except BaseException:
+            self.close()
+            raise
+        return replies
+
+    def _fit(self, reply: Exception) -> Exception:
+        """Return an error reply that is about its command; raise what is about the connection, closed."""
         if isinstance(reply, redis.RedisError) and not isinstance(reply, redis.ResponseError):
             self.close()  # LOADING and the like, which redis-py counts among connection errors
             raise sort(reply, sent=True, where=self.where) from reply
@@ -226,8 +250,10 @@ class Link:
         self.send(commands, deadline)
         replies: list[Any] = []
         try:
-            for _ in commands:
+            while (missing := len(commands) - len(replies)) > 0:
                 replies.append(self.read_by(deadline))
+                if missing > 1:
+                    replies += self._there(missing - 1)
         except Failed as failure:
             raise (partly(failure, self.where) if replies else failure) from failure.__cause__
         return replies

@@ -6,7 +6,7 @@ Rules: as in `queue_control.py`. The small API, `submit_task`, may be used anywh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
@@ -154,9 +154,15 @@ class QueueSubmits(QueueControl):
         full = [came for came in done if isinstance(came, QueueFull)]
         if full and not return_exceptions:
             raise QueueFull(f"{len(full):,} of {counted(len(done), 'task')} refused: {full[0]}")
+        if full:
+            return [
+                came if isinstance(came, QueueFull) else self._handle(call, came)
+                for call, came in zip(calls, done, strict=True)
+            ]
+        each = zip(calls, cast("list[tuple[str, Any, bool]]", done), strict=True)
         return [
-            came if isinstance(came, QueueFull) else self._handle(call, came)
-            for call, came in zip(calls, done, strict=True)
+            TaskHandle(self, name, duplicate=there, kept=call.kept, place=place, convert=call.convert)
+            for call, (name, place, there) in each
         ]
 
     # -- handles ----------------------------------------------------------------------------------

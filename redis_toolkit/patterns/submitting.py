@@ -114,19 +114,24 @@ class Submitting:
 
     def flow(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[Came]]:
         """Submit tasks in order; returns what came of each."""
-        now_ms = self.clock.known_ms()
-        if now_ms is None:
-            now_ms = yield from self.clock.ms()
         if self._max_pending is None and all(call.options.bare for call in calls):
-            return (yield from self._add(calls, now_ms))
+            return self._add(calls)
+        return self._submit(calls)
+
+    def _submit(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[Came]]:
+        """Submit tasks with all that they may have."""
+        now_ms = yield from self.clock.ms()
         submissions = [self._submission(call, now_ms) for call in calls]
         done = yield from tasks.submit_many(
             self._queue, submissions, self._priorities, max_pending=self._max_pending
         )
         return [self._came(task, came) for task, came in zip(submissions, done, strict=True)]
 
-    def _add(self, calls: Sequence[TaskCall[Any]], now_ms: int) -> Flow[list[Came]]:
+    def _add(self, calls: Sequence[TaskCall[Any]]) -> Flow[list[Came]]:
         """Submit tasks that are an entry of a stream and nothing else, as most are."""
+        now_ms = self.clock.known_ms()
+        if now_ms is None:
+            now_ms = yield from self.clock.ms()
         wire, streams = self._wire, self._streams
         ids, entries, places = list[str](), list[tuple[str, bytes]](), list[int]()
         for call in calls:

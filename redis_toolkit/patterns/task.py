@@ -63,6 +63,7 @@ class Submitter(Generic[P, R]):
         parameters = self._signature.parameters.values()
         self._plain = all(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
         self._names = {one.name: None for one in parameters}
+        self._all = self._names.keys() if self._plain else None
         self._required = {one.name for one in parameters if one.default is one.empty}
         self._convert = job.binding.result_converter()
         self._kept = job.policy.result_ttl > 0
@@ -87,7 +88,10 @@ class Submitter(Generic[P, R]):
         return f"<task {self.name!r} of queue {self.queue.name!r}, with options of its own>"
 
     def _made(self, options: TaskOptions, args: Any, kwargs: dict[str, Any]) -> TaskCall[Any]:
-        data = self._payload(args, kwargs)
+        if args or kwargs.keys() != self._all:
+            data = self._payload(args, kwargs)
+        else:
+            data = kwargs  # nobody else has it: it was made of the call's keywords
         if options.unique_key is None and self._unique_key is not None:
             key = self._unique_key if isinstance(self._unique_key, str) else self._unique_key(*args, **kwargs)
             options = dataclasses.replace(options, unique_key=checked_text("unique_key", key))
@@ -95,8 +99,6 @@ class Submitter(Generic[P, R]):
 
     def _payload(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return arguments by name, as they travel; defaults are left to whoever runs the task."""
-        if self._plain and not args and kwargs.keys() == self._names.keys():
-            return kwargs  # nobody else has it: it was made of the call's keywords
         if self._plain and len(args) <= len(self._names):  # what it nearly always is, at a tenth of the cost
             data = dict(zip(self._names, args, strict=False))
             if kwargs and data.keys().isdisjoint(kwargs):

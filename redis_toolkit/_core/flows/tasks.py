@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 GROUP = "workers"
-CHUNK = 500
+CHUNK = 1000
 PURGED = 500
 
 

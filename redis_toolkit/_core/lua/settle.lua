@@ -12,7 +12,8 @@
 --
 -- What is ok is done, and nobody asks for it: there is no record, no waiter and no lock. A ttl of 0 keeps no record; -1 also removes what progress has left of one. 'lost' is why when the entry
 -- is this consumer's no more, or was delivered again since; else it is the text of an error, and the entry
--- stays claimed. XACK ignores who owns an entry, so each is looked up first, most of them by one XPENDING.
+-- stays claimed. XACK ignores who owns an entry, so each is looked up first, most of them by one XPENDING or two:
+-- what has ended in its order are the first that this consumer has from the first entry on.
 --
 -- When memory is full, a write that needs more is refused only as the first write of a script. So the first
 -- ones remove nothing, which also proves that removing is allowed; then comes what is kept, then the removal.
@@ -25,13 +26,20 @@ if leaves then
   redis.call('XDEL', stream, '0-0')
 end
 
-local owned = {}
-if count > 2 then
-  for _, row in ipairs(redis.call('XPENDING', stream, group, ARGV[7], '+', 2 * count, me)) do
-    owned[row[1]] = row[4]
-  end
-end
+local owned, from, pages = {}, ARGV[7], count > 2 and 2 or 0
 local function deliveries(entry)
+  while not owned[entry] and pages > 0 do
+    pages = pages - 1
+    local rows = redis.call('XPENDING', stream, group, from, '+', count, me)
+    for _, row in ipairs(rows) do
+      owned[row[1]] = row[4]
+    end
+    if #rows < count then
+      pages = 0
+    else
+      from = '(' .. rows[count][1]
+    end
+  end
   if not owned[entry] then
     local row = redis.call('XPENDING', stream, group, entry, entry, 1, me)[1]
     owned[entry] = row and row[4] or -1
