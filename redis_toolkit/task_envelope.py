@@ -182,9 +182,9 @@ def task_payload(wire: Wire, fields: dict[str, Any]) -> tuple[Any, Headers]:
 
 def _check_optional(fields: dict[str, Any]) -> None:
     priority = fields.get("priority", "")
-    if type(priority) is str and priority.isascii() and type(fields.get("submitted", 0)) is int:
-        if _RARE.isdisjoint(fields):
-            return  # so it is mostly
+    plain = type(priority) is str and priority.isascii() and type(fields.get("submitted", 0)) is int
+    if plain and _RARE.isdisjoint(fields):
+        return  # so it is mostly
     for name, value in fields.items():
         kind = _OPTIONAL.get(name)
         if kind is None or value is None:

@@ -1,8 +1,8 @@
 """New ids: a random prefix for this process, and a counter behind it.
 
 Rules: 64 random bits tell processes apart, the counter the calls of one; a forked child gets a prefix of
-its own. That is as unique as a random id for each call, at a fifth of its cost. It has no ``e``: between digits,
-that would look like a number which readers of JSON have to look at twice.
+its own. That is as unique as a random id for each call, at a fifth of its cost. It has no ``e``: between
+digits, that would look like a number which readers of JSON have to look at twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import secrets
 
 __all__ = ["new_id"]
-
 
 
 def _new_prefix() -> str:
