@@ -283,7 +283,7 @@ def test_tasks_that_are_cancelled_at_any_moment_end_once_and_as_one_or_the_other
 def test_a_loop_that_stood_still_has_lost_nothing(
     make: Make, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.rounds.DISTRUST", 0.05)
+    monkeypatch.setattr("redis_toolkit.worker.others.DISTRUST", 0.05)
     app, blocked = make(), threading.Event()
 
     async def block() -> None:
