@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import RequestTimeout
+from redis_toolkit import RequestTimeout, keys
 from redis_toolkit._core.recovery import Failed, Fate, pause_of_the_cut, reconnecting
 from redis_toolkit.errors import ServerUnreachable
 from tests.e2e.conftest import MakeApp, released
@@ -76,6 +76,15 @@ def test_what_expired_in_a_full_queue_is_not_run(
     ran: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
+    def server_ms() -> int:
+        seconds, micros = own_server.execute("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def expiries() -> list[int]:
+        """They count from when a request arrives at the server, which may be a while after it was sent."""
+        waiting = own_server.execute("LRANGE", keys.requests("slow"), 0, -1)
+        return [int(one.split(" ")[0]) for one in waiting]
+
     @app.on("slow")
     def slow(data: int) -> int:
         ran.append(data)
@@ -89,6 +98,8 @@ def test_what_expired_in_a_full_queue_is_not_run(
         assert entered.wait(30)
         outcomes = caller.request_many("slow", range(1, 101), timeout=0.3, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {RequestTimeout}
+        last = max(expiries())
+        eventually(lambda: server_ms() > last, what="the end of all of them")
         go_on.set()
         assert caller.request("slow", 101, timeout=60) == 101
         blocking.join(60)
