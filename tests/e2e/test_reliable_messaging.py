@@ -84,7 +84,8 @@ def test_a_handler_that_raises_is_retried_then_buried(make: Make) -> None:
         eventually(lambda: messaging.dead("payments"))
         assert attempts == [3, 3, 3]
         [letter] = messaging.dead("payments")
-        assert letter.error == "ValueError: closed"
+        assert (letter.error, letter.data) == ("ValueError: closed", {"amount": 3})
+        assert b"_msg_id" in letter.body
         broken = False
         assert messaging.requeue("payments") == 1
         eventually(lambda: attempts == [3, 3, 3, 3])
