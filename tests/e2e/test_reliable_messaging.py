@@ -116,6 +116,16 @@ def test_its_end_is_that_of_what_it_has_created(make: Make, server: Server) -> N
     running.stop()
 
 
+def test_its_end_may_be_awaited(make: Make, server: Server) -> None:
+    async def main() -> bool:
+        async with ReliableMessaging(url=server.url) as messaging:
+            messaging.create_ack_subscriber("payments", lambda data: None)
+            return await messaging.apublish_with_ack("payments", 1, timeout=30)
+
+    assert asyncio.run(main())
+    assert not make().publish_with_ack("payments", 1, timeout=0.05)
+
+
 def test_an_app_that_starts_here_leaves_its_subscribers_where_they_are(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
