@@ -45,7 +45,7 @@ class Running(Stopping):
             self._then(self)
 
     def __repr__(self) -> str:
-        state = "running" if self._app._started and self._app._service.started else "stopped"
+        state = "running" if self._app._started and self._app._service.started else "not running"
         return f"<{self._what} on {self._app!r}, {state}>"
 
 

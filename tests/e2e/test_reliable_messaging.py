@@ -111,7 +111,7 @@ def test_its_end_is_that_of_what_it_has_created(make: Make, server: Server) -> N
         assert other.publish_with_ack("payments", 1, timeout=30)
         assert repr(running).startswith("<subscriber of 'payments' on App(")
         assert repr(running).endswith(", running>")
-    assert repr(running).endswith(", stopped>")
+    assert repr(running).endswith(", not running>")
     assert not other.publish_with_ack("payments", 1, timeout=0.05)
     running.stop()
 
@@ -149,7 +149,7 @@ def test_what_worker_processes_take_over_ends_here(server: Server) -> None:
         app._router.take_over()
     second.stop()
     app._router.take_over()
-    assert repr(first).endswith(", stopped>")
+    assert repr(first).endswith(", not running>")
     assert [one.channel for one in app._router.durables] == ["rt:ack:payments"]
     first.stop()
     assert app._router.durables == []
