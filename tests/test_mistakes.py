@@ -219,6 +219,7 @@ class TestQueuesAndGroups:
             r"TaskQueue\(\) has no option max_pendin=: did": lambda: make_queue("q", max_pendin=1),
             r"ReliableMessaging\(\) takes its options by name: app=, url=": lambda: make_messaging(URL),
             r"options\(\) takes its options by name": lambda: task.options(1),
+            r"task\(\) takes its options by name: @queue.task\(name='x'\)": lambda: queue.task("x"),
             r"a task has no option prio=: did you mean priority=\?": lambda: task.options(prio="high"),
             r"a task has no option xyz=: it has delay, eta": lambda: queue.submit("t", 1, xyz=1),
         }

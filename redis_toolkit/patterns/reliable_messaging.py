@@ -222,13 +222,13 @@ class ReliableMessaging(Stopping):
         A channel that nobody has used yet has none.
         """
         with contextlib.suppress(GroupUnknown):
-            return self._app.dead(_log(channel), GROUP, limit=limit, after=after)
+            return _own_letters(self._app.dead(_log(channel), GROUP, limit=limit, after=after))
         return []
 
     async def adead(self, channel: str, *, limit: int = 100, after: str = "0-0") -> list[DeadLetter]:
         """Await what `dead` does."""
         with contextlib.suppress(GroupUnknown):
-            return await self._app.adead(_log(channel), GROUP, limit=limit, after=after)
+            return _own_letters(await self._app.adead(_log(channel), GROUP, limit=limit, after=after))
         return []
 
     def requeue(self, channel: str, letters: Iterable[DeadLetter | str] | None = None) -> int:
@@ -308,16 +308,24 @@ def _waiting_in(groups: list[GroupInfo]) -> int:
     return sum(one.lag + one.pending + one.later for one in groups if one.name == GROUP)
 
 
+def _own(fields: Any) -> Any:
+    """Return a message as it was published, of what was sent."""
+    if not isinstance(fields, dict) or ID not in fields:
+        return fields
+    data = {name: value for name, value in fields.items() if name not in (ID, ADDRESS)}
+    return data["data"] if data.pop(BARE, False) else data
+
+
+def _own_letters(letters: list[DeadLetter]) -> list[DeadLetter]:
+    return [replace(letter, data=_own(letter.data)) for letter in letters]
+
+
 def _unwrapping(binding: Binding, channel: str) -> Callable[[Message], Any]:
     """Return a handler that gives another one the message as it was published."""
     binding.scope = GROUP  # what is done once is done by whoever of the subscribers has it
 
     def own(message: Message) -> Message:
-        fields = message.data
-        if not isinstance(fields, dict) or ID not in fields:
-            return replace(message, channel=channel)
-        data = {name: value for name, value in fields.items() if name not in (ID, ADDRESS)}
-        return replace(message, channel=channel, data=data["data"] if data.pop(BARE, False) else data)
+        return replace(message, channel=channel, data=_own(message.data))
 
     if binding.is_async:
 

@@ -7,20 +7,24 @@ from collections.abc import Callable
 from redis_toolkit._core import loops
 from redis_toolkit.app import App
 from redis_toolkit.errors import ConfigurationError
-from redis_toolkit.living import AwaitedEnding, Ending
+from redis_toolkit.living import AwaitedEnding
 
 __all__ = ["Created", "Running", "Stopping", "checked_app", "sibling"]
 
 
-class Stopping(Ending):
-    """Something that has an end; a context manager."""
+class Stopping(AwaitedEnding):
+    """Something that has an end; a context manager of both kinds."""
 
     def cleanup(self) -> None:
         """Do what `stop` does."""
         self.stop()
 
+    async def astop(self) -> None:
+        """Await what `stop` does."""
+        await loops.in_thread(self.stop)
 
-class Running(Stopping, AwaitedEnding):
+
+class Running(Stopping):
     """Something that runs in the background until `stop`; a context manager.
 
     Args:
@@ -41,12 +45,8 @@ class Running(Stopping, AwaitedEnding):
             self._then(self)
 
     def __repr__(self) -> str:
-        state = "running" if self._app._started and self._app._service.started else "stopped"
+        state = "running" if self._app._started and self._app._service.started else "not running"
         return f"<{self._what} on {self._app!r}, {state}>"
-
-    async def astop(self) -> None:
-        """Await what `stop` does."""
-        await loops.in_thread(self.stop)
 
 
 class Created:

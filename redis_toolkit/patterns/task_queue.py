@@ -187,6 +187,9 @@ class TaskQueue(QueueSubmits, Living):
             ``@queue.task`` or ``@queue.task(retries=5, unique_key=lambda user: f"mail:{user}")``
         """
 
+        if isinstance(function, str):
+            raise ConfigurationError(f"task() takes its options by name: @queue.task(name={function!r})")
+
         def decorate(function: Callable[..., Any]) -> Any:
             options = TaskOptions(priority=self._submitting.priority(priority), expires=expires)
             policy = policy_of(

@@ -197,7 +197,7 @@ class DurablePart:
     def _state_lost(self, consumer: Consumer) -> None:
         self._counters.add("state_lost")
         logger.error(
-            "the server had lost the group of %r: it was made again; what it has not kept is gone, and what "
-            "had been claimed may be, too",
+            "the server had lost the group of %r, or somebody has removed it: it was made again; what it has "
+            "not kept is gone, and what had been claimed may be, too",
             consumer.source.name,
         )

@@ -84,7 +84,8 @@ def test_a_handler_that_raises_is_retried_then_buried(make: Make) -> None:
         eventually(lambda: messaging.dead("payments"))
         assert attempts == [3, 3, 3]
         [letter] = messaging.dead("payments")
-        assert letter.error == "ValueError: closed"
+        assert (letter.error, letter.data) == ("ValueError: closed", {"amount": 3})
+        assert b"_msg_id" in letter.body
         broken = False
         assert messaging.requeue("payments") == 1
         eventually(lambda: attempts == [3, 3, 3, 3])
@@ -110,9 +111,19 @@ def test_its_end_is_that_of_what_it_has_created(make: Make, server: Server) -> N
         assert other.publish_with_ack("payments", 1, timeout=30)
         assert repr(running).startswith("<subscriber of 'payments' on App(")
         assert repr(running).endswith(", running>")
-    assert repr(running).endswith(", stopped>")
+    assert repr(running).endswith(", not running>")
     assert not other.publish_with_ack("payments", 1, timeout=0.05)
     running.stop()
+
+
+def test_its_end_may_be_awaited(make: Make, server: Server) -> None:
+    async def main() -> bool:
+        async with ReliableMessaging(url=server.url) as messaging:
+            messaging.create_ack_subscriber("payments", lambda data: None)
+            return await messaging.apublish_with_ack("payments", 1, timeout=30)
+
+    assert asyncio.run(main())
+    assert not make().publish_with_ack("payments", 1, timeout=0.05)
 
 
 def test_an_app_that_starts_here_leaves_its_subscribers_where_they_are(
@@ -138,7 +149,7 @@ def test_what_worker_processes_take_over_ends_here(server: Server) -> None:
         app._router.take_over()
     second.stop()
     app._router.take_over()
-    assert repr(first).endswith(", stopped>")
+    assert repr(first).endswith(", not running>")
     assert [one.channel for one in app._router.durables] == ["rt:ack:payments"]
     first.stop()
     assert app._router.durables == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, PermissionDenied, RemoteError, keys
+from redis_toolkit import App, PermissionDenied, RedisToolkit, RemoteError, keys
 from redis_toolkit.patterns import TaskQueue
 from tests.e2e.conftest import MakeApp
 from tests.e2e.queues import Queue
@@ -70,6 +70,25 @@ def test_the_rules_of_the_documentation_are_enough(user: Callable[..., str], mak
     assert worker.health_check()
     assert caller.health_check()
     assert hearer.health_check()
+
+
+def test_who_only_publishes_needs_few_rights_and_those(
+    user: Callable[..., str], make_app: MakeApp, app: App
+) -> None:
+    heard: list[Any] = []
+    app.on("news", requests=False)(heard.append)
+    app.start()
+    url = user("pat", RULES["live_publishers"])
+    assert make_app(url).publish("news", 1) == 1
+    assert make_app(url).publish_many("news", [2, 3]) == [1, 1]
+    with RedisToolkit(url=url) as toolkit:
+        assert toolkit.publisher("news", 4) == 1
+        eventually(lambda: heard == [1, 2, 3, 4])
+        for lacking in ("-eval -evalsha", "-exists", "resetkeys"):
+            user("pat", RULES["live_publishers"], lacking)
+            with pytest.raises(PermissionDenied, match="user 'pat'"):
+                toolkit.publisher("news", 5)
+    assert heard == [1, 2, 3, 4]
 
 
 REQUEST = ["eval", "time", "zcount", "rpush", "pexpire", "pttl"]

@@ -213,6 +213,6 @@ def test_the_end_of_a_queue_is_that_of_its_workers(server: Server) -> None:
     first, second = (queue.create_worker(name, lambda task: None) for name in ("one", "two"))
     first.stop()
     assert repr(second).startswith("<worker 'two' of queue 'jobs' on App(")
-    assert [repr(one).rpartition(", ")[2] for one in (first, second)] == ["stopped>", "running>"]
+    assert [repr(one).rpartition(", ")[2] for one in (first, second)] == ["not running>", "running>"]
     queue.stop()
-    assert repr(second).endswith(", stopped>")
+    assert repr(second).endswith(", not running>")
