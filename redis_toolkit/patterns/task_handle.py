@@ -143,7 +143,7 @@ class TaskHandle(Generic[R]):
 
     async def astatus(self) -> TaskStatus:
         """Await what `status` does."""
-        return await self.queue.app._async_driver.run(self._status())
+        return await self.queue._arun(self._status())
 
     def progress(self) -> Any:
         """Return what the task has said last by ``current_task().progress(...)``; None if nothing."""
@@ -151,7 +151,7 @@ class TaskHandle(Generic[R]):
 
     async def aprogress(self) -> Any:
         """Await what `progress` does."""
-        return await self.queue.app._async_driver.run(self._progress())
+        return await self.queue._arun(self._progress())
 
     def cancel(self) -> bool:
         """Cancel the task, if it has not ended.
@@ -165,7 +165,7 @@ class TaskHandle(Generic[R]):
 
     async def acancel(self) -> bool:
         """Await what `cancel` does."""
-        return await self.queue.app._async_driver.run(self._cancel())
+        return await self.queue._arun(self._cancel())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r} of queue {self.queue.name!r})"
