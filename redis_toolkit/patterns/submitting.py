@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Flow
+from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import leases, task_ends, tasks
 from redis_toolkit._core.flows.task_ends import Place
 from redis_toolkit._core.flows.tasks import Submission, Submitted
