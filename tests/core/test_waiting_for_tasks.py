@@ -58,7 +58,7 @@ def run_the_task(server: Server) -> None:
 
 
 def submit(server: Server) -> None:
-    drive(server, tasks.submit("q", Submission("7", b'{"id":"7"}', "low"), ("low",)))
+    drive(server, trips.submit("q", Submission("7", b'{"id":"7"}', "low"), ("low",)))
 
 
 def test_the_end_is_pushed(server: Server, waits: Waits) -> None:
