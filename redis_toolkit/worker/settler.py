@@ -25,6 +25,7 @@ from redis_toolkit._core.recovery import Failed, Fate, as_reply, describe, sort
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.kept_link import KeptLink
+from redis_toolkit.worker.packet import TWICE
 from redis_toolkit.worker.sent import Answered, Sent
 from redis_toolkit.worker.trouble import Trouble
 
@@ -32,8 +33,6 @@ __all__ = ["Settler"]
 
 logger = logging.getLogger("redis_toolkit")
 
-TWICE = frozenset({"RPUSH", "PEXPIRE"})
-"""What may be said twice: who waits takes the first."""
 REFUSED_SECONDS = 1.0
 """Seconds until what the server has refused is tried again."""
 

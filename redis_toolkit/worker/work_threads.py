@@ -36,7 +36,7 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew
 from redis_toolkit.worker.holdings import Item
 from redis_toolkit.worker.member import Member
-from redis_toolkit.worker.rounds import Packet, Taken
+from redis_toolkit.worker.packet import TWICE, Packet, Taken
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["WorkThreads"]
@@ -48,8 +48,6 @@ STRANDED_SECONDS = 0.05
 """Seconds for which what was claimed may wait for a thread when all are busy."""
 UNSETTLED_SECONDS = 1.0
 """Seconds until what the server did not settle is sent again."""
-TWICE = frozenset({"RPUSH", "PEXPIRE"})
-"""What may be said twice: who waits takes the first."""
 
 WorkThread = Member[Item, Settlement]
 
@@ -291,7 +289,7 @@ class WorkThreads(Crew[Item, Settlement]):
         deadline += packet.block
         for _ in packet.commands:
             replies.append(link.read_by(deadline))
-        missing = self._rounds.missing(packet, replies)
+        missing = self._rounds.missing(replies)
         if missing:
             link.send([by_text(packet.commands[place]) for place in missing])
             deadline = time.monotonic() + READ_TIMEOUT
