@@ -118,19 +118,11 @@ class Settler:
     # -- what the server says ---------------------------------------------------------------------
 
     def _settled(self, repeats: bool, answered: Answered) -> None:
-        taken, holdings = answered.taken, self._consumer.holdings
+        taken = answered.taken
+        self.owed -= len(taken.counted) + len(taken.lost)
         if taken.counted:
-            self.owed -= len(taken.counted)
-            holdings.remove([one.held for one in taken.counted])
             self._kept.worked()
-            self._follow(self._consumer.performer.after(taken.counted, taken.waiters))
-        if taken.lost:
-            self.owed -= len(taken.lost)
-            held = [one.held for one in taken.lost]
-            lost = holdings.lose(held)
-            if not repeats:  # else it may have counted the first time
-                self._counters.add("lost", len(lost))
-            holdings.remove(held)
+        self._follow(self._consumer.settled(taken, repeats=repeats))
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
             self._trouble.tell(sort(why, sent=True, where=self._rounds.where, doing="to settle"))

@@ -70,6 +70,7 @@ class WorkThreads(Crew[Item, Settlement]):
         self._where = where = repr(consumer.source.name)
         trouble = Trouble(f"claiming from {where} is interrupted", f"work of {where} is claimed again")
         super().__init__("rt-work", consumer.places, connections, settings, counters, trouble)
+        self._consumer = consumer
         self._rounds, self._performer = consumer.rounds, consumer.performer
         self._holdings = consumer.holdings
         self._unsettled: list[Settlement] = []
@@ -298,15 +299,7 @@ class WorkThreads(Crew[Item, Settlement]):
 
     def _settled(self, me: WorkThread, taken: Taken) -> None:
         """Hold no more what has ended; keep what the server did not settle."""
-        if taken.counted:
-            self._holdings.remove([one.held for one in taken.counted])
-            me.after += self._performer.after(taken.counted, taken.waiters)
-        if taken.lost:
-            held = [one.held for one in taken.lost]
-            lost = self._holdings.lose(held)
-            if lost and not me.repeats:  # else it may have been settled before
-                self._counters.add("lost", len(lost))
-            self._holdings.remove(held)
+        me.after += self._consumer.settled(taken, repeats=me.repeats)
         me.repeats = bool(taken.unanswered)
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
@@ -320,17 +313,9 @@ class WorkThreads(Crew[Item, Settlement]):
         if self._stopping.is_set():
             self._give_back(claimed)
             return
-        for one in claimed:
-            try:
-                found = self._performer.read(one)
-            except Exception:  # one of ours: it is delivered again when its lease is over
-                logger.exception("entry %r of %s could not be read", one.entry, self._where)
-                continue
-            if isinstance(found, Item):
-                self._holdings.add(found)
-                me.batch.append(found)
-            else:
-                me.ready.append(found)
+        items, settlements = self._consumer.read(claimed)
+        me.batch += items
+        me.ready += settlements
 
     # -- what the deputy does besides -------------------------------------------------------------
 
