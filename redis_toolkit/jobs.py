@@ -69,7 +69,12 @@ class Backoff:
         _check_number("Backoff(jitter=)", self.jitter, 0, 1, "a part")
 
     def delay(self, attempt: int, rand: Callable[[], float] = random.random) -> float:
-        """Return the seconds to wait after an attempt (from 1) that failed."""
+        """Return the seconds to wait before the next attempt.
+
+        Args:
+            attempt: the number of the one that failed, from 1.
+            rand: returns a random number from 0 to 1.
+        """
         steps = min(attempt - 1, 64)  # a thousand to that power is still a float
         whole = min(self.first * self.factor**steps, self.cap)
         return whole * (1 - self.jitter * rand())

@@ -138,6 +138,9 @@ class TaskHandle(Generic[R]):
             ``"failed"`` (it is a dead letter), ``"cancelled"``, ``"expired"``; ``"unknown"`` when its end is
             kept no more, or there is no such task. One that has become ready after a delay is looked for
             among the first 1,000 of each priority, and unknown behind those.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
         """
         return self.queue._run("status", self._status())
 
@@ -146,7 +149,12 @@ class TaskHandle(Generic[R]):
         return await self.queue._arun(self._status())
 
     def progress(self) -> Any:
-        """Return what the task has said last by ``current_task().progress(...)``; None if nothing."""
+        """Return what the task has said last by ``current_task().progress(...)``; None if nothing.
+
+        Raises:
+            DecodeError: it cannot be read with the codec of the queue.
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         return self.queue._run("progress", self._progress())
 
     async def aprogress(self) -> Any:
@@ -160,6 +168,9 @@ class TaskHandle(Generic[R]):
             False when it had ended before, and True otherwise: a task that no worker has is cancelled at
             once, or when a worker takes it. One that runs is told: a coroutine gets ``CancelledError``, a
             thread sees it in ``current_task().cancelled``, and may end well all the same.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
         """
         return self.queue._run("cancel", self._cancel())
 
