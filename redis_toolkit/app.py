@@ -181,7 +181,16 @@ class App(Groups, Living):
         """Register a function that is called with each `Gap` in live events; usable as a decorator.
 
         It runs in a thread of its own, in the process where the gap was. An ``async def`` runs on the
-        loop of the handlers, or on a loop of its own when there is none.
+        loop of the handlers, or on a loop of its own when there is none. What it raises is logged.
+
+        Args:
+            callback: called with the `Gap`.
+
+        Raises:
+            ConfigurationError: it is a generator.
+
+        Example:
+            ``app.on_gap(lambda gap: print(gap.channels, gap.reason))``
         """
         refuse_generator(callback)
         self._gap_callbacks.append(callback)

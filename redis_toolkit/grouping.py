@@ -15,16 +15,16 @@ from redis_toolkit._core.flows import durable
 from redis_toolkit.binding import Binding, handler_name
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.globs import is_glob
-from redis_toolkit.jobs import Backoff, Durable, Job, policy_of, seconds_of
+from redis_toolkit.jobs import Backoff, Durable, Job, moment_ms, policy_of, seconds_of
 from redis_toolkit.message import Message
 from redis_toolkit.misspelt import meant
 from redis_toolkit.routing import checked_channel
+from redis_toolkit.settings import check_whole
 from redis_toolkit.wire import Wire
 
 __all__ = ["GroupOptions", "durable_groups", "refuse_options"]
 
 _ID = re.compile(r"(\d{1,20})-(\d{1,20})")
-_LAST = 2**64 - 1
 _OTHERS = ("group", "concurrency", "every_worker", "events", "requests", "codec")
 """What ``on`` takes besides the fields of `GroupOptions`."""
 
@@ -98,15 +98,7 @@ def durable_groups(
     Raises:
         ConfigurationError: a channel is a glob, or an option or the signature cannot work.
     """
-    if not channels:
-        raise ConfigurationError('on() needs a channel: @app.on("orders", group="billing")')
-    names = list(dict.fromkeys(checked_channel(name) for name in channels))
-    for name in names:
-        if is_glob(name):
-            raise ConfigurationError(
-                f"handler {handler_name(function)}: a durable group is of one channel, and {name!r} "
-                "is a glob; name the channels, or write ExactChannel(...) when it is a name"
-            )
+    names = _checked_names(function, channels)
     for name in options:
         _check_known(name)
     group = checked_group(group)
@@ -119,12 +111,12 @@ def durable_groups(
     job = Job("", Binding(function, app), wire, policy, then=then)
     after = _after(options.get("start", "now"))
     keep_ms = int(seconds_of("keep", options.get("keep", 0), least=0) * 1000)
-    lease, backlog, overflow = (
-        options.get("lease"),
-        options.get("max_backlog"),
-        options.get("overflow", "refuse"),
-    )
-    _check_limits(backlog, overflow)
+    lease, backlog = options.get("lease"), options.get("max_backlog")
+    if backlog is not None:
+        check_whole("max_backlog", backlog)
+    overflow = options.get("overflow", "refuse")
+    if overflow not in ("refuse", "drop"):
+        raise ConfigurationError(f"overflow={overflow!r} must be 'refuse' or 'drop'")
     return [
         Durable(
             durable.group_source(str(name), group),
@@ -142,7 +134,25 @@ def durable_groups(
     ]
 
 
+def _checked_names(function: Callable[..., Any], channels: Sequence[str]) -> list[str]:
+    if not channels:
+        raise ConfigurationError('on() needs a channel: @app.on("orders", group="billing")')
+    names = list(dict.fromkeys(checked_channel(name) for name in channels))
+    for name in names:
+        if is_glob(name):
+            raise ConfigurationError(
+                f"handler {handler_name(function)}: a durable group is of one channel, and {name!r} "
+                "is a glob; name the channels, or write ExactChannel(...) when it is a name"
+            )
+    return names
+
+
 def checked_group(group: object) -> str:
+    """Return the name of a group.
+
+    Raises:
+        ConfigurationError: it cannot be one.
+    """
     if not isinstance(group, str) or not 0 < len(group) <= 200 or not group.isprintable():
         raise ConfigurationError(f"group={ascii(group)[:80]} must be printable text of 1 to 200 characters")
     return group
@@ -155,11 +165,7 @@ def _after(start: object) -> str:
     if start == "beginning":
         return "0"
     if isinstance(start, datetime):
-        if start.tzinfo is None:
-            raise ConfigurationError(
-                f"start={start!r} names no time zone: write datetime.now(timezone.utc) or .astimezone()"
-            )
-        return durable.since_ms(int(start.timestamp() * 1000))
+        return durable.since_ms(moment_ms("start", start))
     found = _ID.fullmatch(start) if isinstance(start, str) else None
     if found is None:
         raise ConfigurationError(
@@ -167,16 +173,7 @@ def _after(start: object) -> str:
             "or a datetime"
         )
     ms, sequence = int(found[1]), int(found[2])
-    if sequence:
-        return f"{ms}-{sequence - 1}"
-    return f"{ms - 1}-{_LAST}" if ms else "0"
-
-
-def _check_limits(backlog: object, overflow: object) -> None:
-    if backlog is not None and (type(backlog) is not int or backlog < 1):
-        raise ConfigurationError(f"max_backlog={backlog!r} must be a whole number from 1, or None")
-    if overflow not in ("refuse", "drop"):
-        raise ConfigurationError(f"overflow={overflow!r} must be 'refuse' or 'drop'")
+    return f"{ms}-{sequence - 1}" if sequence else durable.since_ms(ms)
 
 
 def _check_known(name: str) -> None:

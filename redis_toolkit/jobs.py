@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis_toolkit._core.flow import Command
@@ -20,7 +20,17 @@ from redis_toolkit.message import Message
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.wire import Wire
 
-__all__ = ["RESULT_TTL", "Backoff", "Durable", "Duration", "Job", "Policy", "policy_of", "seconds_of"]
+__all__ = [
+    "RESULT_TTL",
+    "Backoff",
+    "Durable",
+    "Duration",
+    "Job",
+    "Policy",
+    "moment_ms",
+    "policy_of",
+    "seconds_of",
+]
 
 RESULT_TTL = 3600.0
 """Seconds for which the end of a task is kept, if nothing else was said."""
@@ -59,7 +69,12 @@ class Backoff:
         _check_number("Backoff(jitter=)", self.jitter, 0, 1, "a part")
 
     def delay(self, attempt: int, rand: Callable[[], float] = random.random) -> float:
-        """Return the seconds to wait after an attempt (from 1) that failed."""
+        """Return the seconds to wait before the next attempt.
+
+        Args:
+            attempt: the number of the one that failed, from 1.
+            rand: returns a random number from 0 to 1.
+        """
         steps = min(attempt - 1, 64)  # a thousand to that power is still a float
         whole = min(self.first * self.factor**steps, self.cap)
         return whole * (1 - self.jitter * rand())
@@ -131,6 +146,22 @@ def seconds_of(name: str, value: object, *, least: float = 0.001) -> float:
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     return _check_number(f"{name}=", seconds, least, MAX_SECONDS, "seconds, or a timedelta,", shown=value)
+
+
+def moment_ms(name: str, value: object) -> int:
+    """Return a moment in ms of Unix time.
+
+    Raises:
+        ConfigurationError: it is none, or has no time zone.
+    """
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name}={value!r} must be a datetime with a time zone")
+    if value.utcoffset() is None:
+        raise ConfigurationError(
+            f"{name}={value!r} has no time zone, so it could be many moments: "
+            "build it with datetime.now(timezone.utc), or say .astimezone() if local time is meant"
+        )
+    return int(value.timestamp() * 1000)
 
 
 def _check_number(

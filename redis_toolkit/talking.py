@@ -101,12 +101,21 @@ class Talking:
     ) -> list[int]:
         """Publish many events in order, in few round trips.
 
+        Args:
+            channel: exact name.
+            payloads: one for each event.
+            headers: text by name, for each of them.
+            codec: another codec than the app's.
+
         Returns:
             The number of live receivers of each.
 
         Raises:
             EncodeError: one of the payloads cannot be written. Nothing was sent.
             RedisToolkitError: as in `publish`; those before it have been sent.
+
+        Example:
+            ``app.publish_many("numbers", range(1000))``
         """
         return self._run("publish_many", self._calls.publish_many(channel, payloads, headers, codec))
 
@@ -211,6 +220,13 @@ class Talking:
 
         Returns:
             What the handlers returned, in the order of the payloads.
+
+        Raises:
+            EncodeError: one of the payloads cannot be written. Nothing was sent.
+            RedisToolkitError: as in `request`, for the first that failed.
+
+        Example:
+            ``app.request_many("square", range(100))``
         """
         return self._run(
             "request_many",
@@ -250,7 +266,10 @@ class Talking:
         )
 
     def health_check(self) -> bool:
-        """Return whether the server answers (``PING``) and, while started, all is subscribed."""
+        """Return whether the server answers (``PING``) and, while started, all is subscribed.
+
+        Why it does not is logged, not raised.
+        """
         loops.check_blocking("health_check")
         return self._is_healthy()
 

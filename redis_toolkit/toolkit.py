@@ -98,6 +98,10 @@ class RedisToolkit(Ending):
     def publisher(self, channel: str, data: Any) -> int:
         """Publish a payload (``PUBLISH``); returns the number of receivers.
 
+        Args:
+            channel: exact name.
+            data: the payload.
+
         Raises:
             EncodeError: the payload cannot be written. Nothing was sent.
             ServerUnreachable: no connection. Nothing was sent.

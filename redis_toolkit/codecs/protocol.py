@@ -20,11 +20,11 @@ class Codec(Protocol):
     """
 
     def encode(self, value: Any) -> bytes:
-        """Return the bytes of a payload."""
+        """Return the bytes of a payload; whatever it raises becomes an `EncodeError`."""
         ...
 
     def decode(self, body: bytes) -> Any:
-        """Return the payload of these bytes."""
+        """Return the payload of these bytes; whatever it raises becomes a `DecodeError`."""
         ...
 
 

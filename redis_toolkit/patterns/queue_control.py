@@ -56,7 +56,11 @@ class QueueControl:
     # -- all of it --------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Let no worker take a task any more; what runs goes on, and tasks can be submitted."""
+        """Let no worker take a task any more; what runs goes on, and tasks can be submitted.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         self._run("pause", leases.pause(self._source))
 
     async def apause(self) -> None:
@@ -64,7 +68,11 @@ class QueueControl:
         await self._arun(leases.pause(self._source))
 
     def resume(self) -> None:
-        """Let workers take tasks again."""
+        """Let workers take tasks again.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         self._run("resume", leases.resume(self._source))
 
     async def aresume(self) -> None:
@@ -75,6 +83,9 @@ class QueueControl:
         """Remove every task that no worker has taken; returns how many.
 
         What waits for the end of one of them hears `TaskUnknown` within ten seconds. Dead letters stay.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses; some may have been removed.
         """
         return self._run("purge", self._purge())
 
@@ -83,7 +94,11 @@ class QueueControl:
         return await self._arun(self._purge())
 
     def stats(self) -> QueueStats:
-        """Return what the queue holds now, all counted at one moment."""
+        """Return what the queue holds now, all counted at one moment.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         return self._run("stats", self._stats())
 
     async def astats(self) -> QueueStats:
@@ -123,6 +138,12 @@ class QueueControl:
         Args:
             limit: how many at most.
             after: the ``entry`` of the letter behind which to go on.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
+
+        Example:
+            ``queue.retry_dead([letter for letter in queue.dead() if letter.reason == "timeout"])``
         """
         return self._run("dead", self._dead(limit, after))
 
@@ -139,6 +160,7 @@ class QueueControl:
 
         Raises:
             StoreFull: the server is out of memory; those before it were put back.
+            RedisToolkitError: the server cannot be reached or refuses.
         """
         return self._run("retry_dead", self._retry_dead(_listed(ids)))
 

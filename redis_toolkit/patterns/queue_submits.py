@@ -87,7 +87,11 @@ class QueueSubmits(QueueControl):
         return await self._asubmit(self.call(task_type, payload, **options))
 
     def call(self, task_type: str, payload: Any, **options: Unpack[TaskOptionFields]) -> TaskCall[Any]:
-        """Return a task by its type, not submitted: for `submit_many`."""
+        """Return a task by its type, not submitted: for `submit_many`. Parameters are those of `submit`.
+
+        Raises:
+            ConfigurationError: the type or an option cannot be.
+        """
         return TaskCall(
             checked_text("task_type", task_type),
             payload,
@@ -168,7 +172,14 @@ class QueueSubmits(QueueControl):
     # -- handles ----------------------------------------------------------------------------------
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """Return the handle of a task whose id is known. The server is not asked whether there is one."""
+        """Return the handle of a task whose id is known. The server is not asked whether there is one.
+
+        Args:
+            task_id: the id, such as ``handle.id`` or what `submit_task` returned.
+
+        Raises:
+            ConfigurationError: it can be no id.
+        """
         return TaskHandle(self, checked_text("task_id", task_id))
 
     def gather(

@@ -209,7 +209,11 @@ class ReliableMessaging(Stopping):
     # -- looking after it -------------------------------------------------------------------------
 
     def pending(self, channel: str) -> int:
-        """Return how many messages of a channel wait to be handled, or are being handled."""
+        """Return how many messages of a channel wait to be handled, or are being handled.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         return _waiting_in(self._app.groups(_log(channel)))
 
     async def apending(self, channel: str) -> int:

@@ -90,6 +90,13 @@ class RequestResponse(Stopping):
         Args:
             handler: called with the payload; parameters as in `App.on`. What it returns is the response.
 
+        Returns:
+            What runs: ``stop()`` it, or use it as a context manager.
+
+        Raises:
+            ConfigurationError: the handler or the channel cannot work.
+            RedisToolkitError: the server cannot be reached or refuses.
+
         Plain requests, published as this module's rules say, are answered too: by a message on their
         ``response_channel`` with the return value, or with ``{"id", "error": {"type", "message"}}``.
         They reach every instance that serves, as Pub/Sub does.

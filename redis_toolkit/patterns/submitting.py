@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Flow
-from redis_toolkit._core.flows import task_ends, tasks
+from redis_toolkit._core.flow import Flow
+from redis_toolkit._core.flows import leases, task_ends, tasks
 from redis_toolkit._core.flows.task_ends import Place
 from redis_toolkit._core.flows.tasks import Submission, Submitted
 from redis_toolkit._core.ids import new_id
@@ -57,9 +57,9 @@ class ServerTime:
         """Return the server's ms (``TIME``)."""
         asked = self._now()
         if self._asked is None or asked - self._asked > self.REFRESH:
-            [[seconds, micros]] = yield Call((("TIME",),), repeatable=True)
+            server_ms = yield from leases.clock()
             answered = self._now()
-            self._offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (asked + answered) * 500
+            self._offset_ms = server_ms - (asked + answered) * 500
             self._asked = answered if answered - asked < self.SLOW else None
         return int(self._now() * 1000 + self._offset_ms)
 

@@ -138,20 +138,28 @@ class TaskHandle(Generic[R]):
             ``"failed"`` (it is a dead letter), ``"cancelled"``, ``"expired"``; ``"unknown"`` when its end is
             kept no more, or there is no such task. One that has become ready after a delay is looked for
             among the first 1,000 of each priority, and unknown behind those.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
         """
         return self.queue._run("status", self._status())
 
     async def astatus(self) -> TaskStatus:
         """Await what `status` does."""
-        return await self.queue.app._async_driver.run(self._status())
+        return await self.queue._arun(self._status())
 
     def progress(self) -> Any:
-        """Return what the task has said last by ``current_task().progress(...)``; None if nothing."""
+        """Return what the task has said last by ``current_task().progress(...)``; None if nothing.
+
+        Raises:
+            DecodeError: it cannot be read with the codec of the queue.
+            RedisToolkitError: the server cannot be reached or refuses.
+        """
         return self.queue._run("progress", self._progress())
 
     async def aprogress(self) -> Any:
         """Await what `progress` does."""
-        return await self.queue.app._async_driver.run(self._progress())
+        return await self.queue._arun(self._progress())
 
     def cancel(self) -> bool:
         """Cancel the task, if it has not ended.
@@ -160,12 +168,15 @@ class TaskHandle(Generic[R]):
             False when it had ended before, and True otherwise: a task that no worker has is cancelled at
             once, or when a worker takes it. One that runs is told: a coroutine gets ``CancelledError``, a
             thread sees it in ``current_task().cancelled``, and may end well all the same.
+
+        Raises:
+            RedisToolkitError: the server cannot be reached or refuses.
         """
         return self.queue._run("cancel", self._cancel())
 
     async def acancel(self) -> bool:
         """Await what `cancel` does."""
-        return await self.queue.app._async_driver.run(self._cancel())
+        return await self.queue._arun(self._cancel())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r} of queue {self.queue.name!r})"

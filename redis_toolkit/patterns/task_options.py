@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from redis_toolkit.errors import ConfigurationError
-from redis_toolkit.jobs import Duration, seconds_of
+from redis_toolkit.jobs import Duration, moment_ms, seconds_of
 from redis_toolkit.misspelt import meant
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "TaskOptions",
     "checked_text",
     "duration_ms",
-    "moment_ms",
     "refuse_unknown",
 ]
 
@@ -156,22 +155,6 @@ def duration_ms(name: str, value: object) -> int:
         ConfigurationError: it is none, negative, or longer than about four months.
     """
     return int(seconds_of(name, value, least=0) * 1000)
-
-
-def moment_ms(name: str, value: object) -> int:
-    """Return a moment in ms of Unix time.
-
-    Raises:
-        ConfigurationError: it is none, or has no time zone.
-    """
-    if not isinstance(value, datetime.datetime):
-        raise ConfigurationError(f"{name}={value!r} must be a datetime with a time zone")
-    if value.utcoffset() is None:
-        raise ConfigurationError(
-            f"{name}={value!r} has no time zone, so it could be many moments: "
-            "build it with datetime.now(timezone.utc), or say .astimezone() if local time is meant"
-        )
-    return int(value.timestamp() * 1000)
 
 
 def checked_text(name: str, value: object) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from redis_toolkit._core.flows.work import Source
+import logging
+from collections.abc import Iterable
+
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.flows.work import Claimed, Settlement, Source
 from redis_toolkit.jobs import Durable
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.alone import Alone
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
-from redis_toolkit.worker.holdings import Holdings
+from redis_toolkit.worker.holdings import Holdings, Item
+from redis_toolkit.worker.packet import Taken
 from redis_toolkit.worker.performing import Performer
 from redis_toolkit.worker.rounds import Rounds
 
 __all__ = ["Consumer"]
+
+logger = logging.getLogger("redis_toolkit")
 
 
 class Consumer:
@@ -51,8 +58,46 @@ class Consumer:
             send_tracebacks=settings.send_tracebacks,
         )
         self.rounds = Rounds(durable, process, self.lease, self.alone)
+        self._counters = counters
 
     @property
     def source(self) -> Source:
         """The keys."""
         return self.durable.source
+
+    def read(self, claimed: Iterable[Claimed]) -> tuple[list[Item], list[Settlement]]:
+        """Read what was claimed: returns what is to be run, held from now on, and how all else ends."""
+        items: list[Item] = []
+        settlements: list[Settlement] = []
+        for one in claimed:
+            try:
+                found = self.performer.read(one)
+            except Exception:  # one of ours: it is delivered again when its lease is over
+                logger.exception("entry %r of %r could not be read", one.entry, self.source.name)
+                continue
+            if isinstance(found, Item):
+                self.holdings.add(found)
+                items.append(found)
+            else:
+                settlements.append(found)
+        return items, settlements
+
+    def settled(self, taken: Taken, *, repeats: bool) -> list[Command]:
+        """Hold no more what has ended, or is somebody else's; returns what to send now that it counted.
+
+        Args:
+            taken: what the server has answered.
+            repeats: whether some of it was sent before, and may have counted then: so it is no news that
+                it is lost.
+        """
+        commands: list[Command] = []
+        if taken.counted:
+            self.holdings.remove([one.held for one in taken.counted])
+            commands = self.performer.after(taken.counted, taken.waiters)
+        if taken.lost:
+            held = [one.held for one in taken.lost]
+            lost = self.holdings.lose(held)
+            if lost and not repeats:
+                self._counters.add("lost", len(lost))
+            self.holdings.remove(held)
+        return commands

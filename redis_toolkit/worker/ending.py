@@ -38,7 +38,7 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.holdings import Item
 from redis_toolkit.worker.task_view import started_at, task_dict
 
-__all__ = ["Ending", "Read"]
+__all__ = ["Ending", "Read", "shown_id"]
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -122,7 +122,7 @@ class Ending:
             error = tamed(error)
             forked.end_fork(before, error)
             if not isinstance(error, EncodeError):
-                error = EncodeError(f"{type(error).__name__}: {text_of(error)}")
+                error = EncodeError(_said(error))
             self._counters.add("failed")
             logger.warning("%s returned what cannot be sent: %s", self._which(item), error)
             return self.bury(self._read(item), "failed", error)
@@ -170,19 +170,19 @@ class Ending:
     def bury(self, read: Read, reason: str, error: BaseException, *, trace: bool = False) -> Settlement:
         """Return the settlement of a dead letter."""
         self._counters.add("dead")
-        said, text, reply, ttl = _said(error), traceback_text(error) if trace else "", b"", 0.0
+        said, text, reply, ttl = _said(error)[:ERROR_SIGNS], traceback_text(error) if trace else "", b"", 0.0
         if self._is_queue and isinstance(read.id, str):
             reply = read.wire.error_reply(read.id, error, text if self._send_tracebacks else None)
             ttl = read.ttl
         letter = DeadLetter(
             reason,
-            said[:ERROR_SIGNS],
+            said,
             text[-TRACEBACK_SIGNS:],
             reply,
             int(ttl * 1000),
             read.type,
         )
-        return self._telling(read, letter, ("failed", "error", said[:ERROR_SIGNS], "failed_at"))
+        return self._telling(read, letter, ("failed", "error", said, "failed_at"))
 
     def after(
         self, counted: Iterable[Settlement], waiters: Iterable[tuple[bytes, list[str]]]
@@ -251,12 +251,14 @@ class Ending:
                 return events.announcement(channel, read.wire.live(task))
             except Exception as error:  # a result's own code runs here too
                 why = error
-        logger.warning("the end of task %s is not announced: %s", _shown(read.id), one_line(str(why)))
+        logger.warning("the end of task %s is not announced: %s", shown_id(read.id), one_line(str(why)))
         return None
 
     def _which(self, item: Item) -> str:
         what, where = ("task", "queue ") if self._is_queue else ("event", "")
-        return f"handler {item.job.binding.name} on {what} {_shown(item.id)} of {where}{self._source.name!r}"
+        return (
+            f"handler {item.job.binding.name} on {what} {shown_id(item.id)} of {where}{self._source.name!r}"
+        )
 
     def _log(self, item: Item, error: BaseException, final: str | None, wait: float | None) -> None:
         which, attempt = self._which(item), item.claimed.attempt
@@ -311,5 +313,6 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text_of(error)}"
 
 
-def _shown(id: str | bytes) -> str:
+def shown_id(id: str | bytes) -> str:
+    """Return an id as a log line has it."""
     return one_line(id if isinstance(id, str) else id.decode("utf-8", "backslashreplace"))[:100]

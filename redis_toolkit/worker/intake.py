@@ -27,7 +27,7 @@ from redis_toolkit.message import Message
 from redis_toolkit.task_envelope import task_fields, task_payload
 from redis_toolkit.wire import UnreadableEnvelope
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.ending import Ending, Read
+from redis_toolkit.worker.ending import Ending, Read, shown_id
 from redis_toolkit.worker.heartbeat import ServerClock
 from redis_toolkit.worker.holdings import Holdings, Item
 
@@ -173,14 +173,8 @@ class Intake:
         return Settlement(claimed, read.id, Later(_wait_ms(waited)), _attempt(claimed, since), read.unique)
 
     def _bury(self, read: Read, reason: str, error: Exception) -> Settlement:
-        name = read.id if isinstance(read.id, str) else read.id.decode("utf-8", "backslashreplace")
-        logger.warning(
-            "%s of %r is a dead letter (%s): %s",
-            one_line(name)[:100],
-            self._name,
-            reason,
-            one_line(str(error)),
-        )
+        said = one_line(str(error))
+        logger.warning("%s of %r is a dead letter (%s): %s", shown_id(read.id), self._name, reason, said)
         return self._ending.bury(read, reason, error)
 
 

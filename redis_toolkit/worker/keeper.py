@@ -28,6 +28,7 @@ from redis_toolkit.worker.beating import beat_until
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
+from redis_toolkit.worker.rounds import SLOW
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["Keeper"]
@@ -36,8 +37,6 @@ logger = logging.getLogger("redis_toolkit")
 
 IDLE = 12
 """Beats after which the clock is looked at, when nothing that was renewed has told the time."""
-SLOW = 1.0
-"""Seconds after which an answer shows that the server, or the way there, stood still."""
 
 
 class Keeper:

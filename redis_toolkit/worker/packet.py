@@ -13,7 +13,10 @@ from redis_toolkit._core.flow import Command, ScriptCall
 from redis_toolkit._core.flows.work import Claimed, Held, Settlement
 from redis_toolkit._core.recovery import Failed
 
-__all__ = ["Ask", "Packet", "Taken"]
+__all__ = ["TWICE", "Ask", "Packet", "Taken"]
+
+TWICE = frozenset({"RPUSH", "PEXPIRE"})
+"""Of what follows from settlements, what may be said twice: who waits takes the first."""
 
 
 @dataclass(slots=True)

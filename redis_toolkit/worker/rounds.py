@@ -31,7 +31,7 @@ from redis_toolkit.worker.alone import Alone
 from redis_toolkit.worker.others import Others
 from redis_toolkit.worker.packet import Ask, Packet, Taken
 
-__all__ = ["Packet", "Rounds", "Taken"]
+__all__ = ["SLOW", "Rounds"]
 
 LATE = 0.6
 """Leases after a claim was sent, from which on what it brought is not begun: the next heartbeat might come
@@ -192,7 +192,7 @@ class Rounds:
     # -- reading ----------------------------------------------------------------------------------
 
     @staticmethod
-    def missing(_packet: Packet, replies: Sequence[Any]) -> list[int]:
+    def missing(replies: Sequence[Any]) -> list[int]:
         """Return the places of scripts that the server does not know: they go again, by text."""
         return [place for place, reply in enumerate(replies) if lacks_script(reply)]
 

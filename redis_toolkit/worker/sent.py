@@ -17,13 +17,11 @@ from redis_toolkit._core.async_link import AsyncLink
 from redis_toolkit._core.flow import by_sha, by_text
 from redis_toolkit._core.recovery import Failed, Fate, sort
 from redis_toolkit.worker.packet import Packet, Taken
-from redis_toolkit.worker.rounds import Rounds
+from redis_toolkit.worker.rounds import SLOW, Rounds
 
 __all__ = ["Answered", "Done", "Sent"]
 
 Done = Callable[["Answered"], None]
-SLOW_SECONDS = 1.0
-"""Seconds after which an answer shows that the server, or the way to it, stood still."""
 
 
 @dataclass(slots=True)
@@ -83,7 +81,7 @@ class Sent:
             return
         self._replies.append(reply)
         if len(self._replies) == len(self._packet.commands):
-            self._missing = self._rounds.missing(self._packet, self._replies)
+            self._missing = self._rounds.missing(self._replies)
             if not self._missing:
                 self._end(None)
                 return
@@ -103,7 +101,7 @@ class Sent:
     def _end(self, failure: Failed | None) -> None:
         self._over = True
         packet, replies = self._packet, self._replies
-        if not packet.block and monotonic() - self._began > SLOW_SECONDS:
+        if not packet.block and monotonic() - self._began > SLOW:
             self._rounds.distrust()
         try:
             taken = self._rounds.take(packet, replies)

@@ -25,6 +25,7 @@ from redis_toolkit._core.recovery import Failed, Fate, as_reply, describe, sort
 from redis_toolkit.worker.consumer import Consumer
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.kept_link import KeptLink
+from redis_toolkit.worker.packet import TWICE
 from redis_toolkit.worker.sent import Answered, Sent
 from redis_toolkit.worker.trouble import Trouble
 
@@ -32,8 +33,6 @@ __all__ = ["Settler"]
 
 logger = logging.getLogger("redis_toolkit")
 
-TWICE = frozenset({"RPUSH", "PEXPIRE"})
-"""What may be said twice: who waits takes the first."""
 REFUSED_SECONDS = 1.0
 """Seconds until what the server has refused is tried again."""
 
@@ -119,19 +118,11 @@ class Settler:
     # -- what the server says ---------------------------------------------------------------------
 
     def _settled(self, repeats: bool, answered: Answered) -> None:
-        taken, holdings = answered.taken, self._consumer.holdings
+        taken = answered.taken
+        self.owed -= len(taken.counted) + len(taken.lost)
         if taken.counted:
-            self.owed -= len(taken.counted)
-            holdings.remove([one.held for one in taken.counted])
             self._kept.worked()
-            self._follow(self._consumer.performer.after(taken.counted, taken.waiters))
-        if taken.lost:
-            self.owed -= len(taken.lost)
-            held = [one.held for one in taken.lost]
-            lost = holdings.lose(held)
-            if not repeats:  # else it may have counted the first time
-                self._counters.add("lost", len(lost))
-            holdings.remove(held)
+        self._follow(self._consumer.settled(taken, repeats=repeats))
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
             self._trouble.tell(sort(why, sent=True, where=self._rounds.where, doing="to settle"))

@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,8 +39,6 @@ from redis_toolkit.worker.settler import Settler
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["WorkLoop"]
-
-logger = logging.getLogger("redis_toolkit")
 
 OWED = 1000
 """How many ends may wait for the server's answer before nothing more is claimed, if there are few places."""
@@ -69,7 +66,6 @@ class WorkLoop:
         self._consumer = consumer
         self._rounds = consumer.rounds
         self._performer = consumer.performer
-        self._holdings = consumer.holdings
         self._block = settings.block
         name = consumer.source.name
         self._trouble = Trouble(f"claiming work of {name} is interrupted", f"work of {name} is claimed again")
@@ -253,18 +249,9 @@ class WorkLoop:
         if self._stopping:
             self._settler.release(claimed)
             return
-        items: list[Item] = []
-        for one in claimed:
-            try:
-                item = self._performer.read(one)
-            except Exception:  # one of ours: it is delivered again when its lease is over
-                logger.exception("entry %r of %s could not be read", one.entry, self._consumer.source.name)
-                continue
-            if isinstance(item, Item):
-                self._holdings.add(item)
-                items.append(item)
-            else:
-                self._settler.settle(item)
+        items, settlements = self._consumer.read(claimed)
+        for settlement in settlements:
+            self._settler.settle(settlement)
         if not self._has_def:
             self._runners.add(items)
             return

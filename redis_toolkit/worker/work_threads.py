@@ -36,7 +36,7 @@ from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.crew import BATCH_SECONDS, READ_TIMEOUT, Crew
 from redis_toolkit.worker.holdings import Item
 from redis_toolkit.worker.member import Member
-from redis_toolkit.worker.rounds import Packet, Taken
+from redis_toolkit.worker.packet import TWICE, Packet, Taken
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["WorkThreads"]
@@ -48,8 +48,6 @@ STRANDED_SECONDS = 0.05
 """Seconds for which what was claimed may wait for a thread when all are busy."""
 UNSETTLED_SECONDS = 1.0
 """Seconds until what the server did not settle is sent again."""
-TWICE = frozenset({"RPUSH", "PEXPIRE"})
-"""What may be said twice: who waits takes the first."""
 
 WorkThread = Member[Item, Settlement]
 
@@ -72,6 +70,7 @@ class WorkThreads(Crew[Item, Settlement]):
         self._where = where = repr(consumer.source.name)
         trouble = Trouble(f"claiming from {where} is interrupted", f"work of {where} is claimed again")
         super().__init__("rt-work", consumer.places, connections, settings, counters, trouble)
+        self._consumer = consumer
         self._rounds, self._performer = consumer.rounds, consumer.performer
         self._holdings = consumer.holdings
         self._unsettled: list[Settlement] = []
@@ -291,7 +290,7 @@ class WorkThreads(Crew[Item, Settlement]):
         deadline += packet.block
         for _ in packet.commands:
             replies.append(link.read_by(deadline))
-        missing = self._rounds.missing(packet, replies)
+        missing = self._rounds.missing(replies)
         if missing:
             link.send([by_text(packet.commands[place]) for place in missing])
             deadline = time.monotonic() + READ_TIMEOUT
@@ -300,15 +299,7 @@ class WorkThreads(Crew[Item, Settlement]):
 
     def _settled(self, me: WorkThread, taken: Taken) -> None:
         """Hold no more what has ended; keep what the server did not settle."""
-        if taken.counted:
-            self._holdings.remove([one.held for one in taken.counted])
-            me.after += self._performer.after(taken.counted, taken.waiters)
-        if taken.lost:
-            held = [one.held for one in taken.lost]
-            lost = self._holdings.lose(held)
-            if lost and not me.repeats:  # else it may have been settled before
-                self._counters.add("lost", len(lost))
-            self._holdings.remove(held)
+        me.after += self._consumer.settled(taken, repeats=me.repeats)
         me.repeats = bool(taken.unanswered)
         if taken.unsettled:
             why = as_reply(taken.unsettled[0][1])
@@ -322,17 +313,9 @@ class WorkThreads(Crew[Item, Settlement]):
         if self._stopping.is_set():
             self._give_back(claimed)
             return
-        for one in claimed:
-            try:
-                found = self._performer.read(one)
-            except Exception:  # one of ours: it is delivered again when its lease is over
-                logger.exception("entry %r of %s could not be read", one.entry, self._where)
-                continue
-            if isinstance(found, Item):
-                self._holdings.add(found)
-                me.batch.append(found)
-            else:
-                me.ready.append(found)
+        items, settlements = self._consumer.read(claimed)
+        me.batch += items
+        me.ready += settlements
 
     # -- what the deputy does besides -------------------------------------------------------------
 

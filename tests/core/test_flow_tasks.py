@@ -12,13 +12,14 @@ from redis_toolkit._core.flows.tasks import Submission, Submitted
 from redis_toolkit._core.scripts import TASK_SUBMIT
 from redis_toolkit.errors import QueueFull
 from tests.core.by_hand import Driven
+from tests.lua import trips
 
 PRIORITIES = ("high", "low")
 READY = ("rt:q:{q}:p:high", "rt:q:{q}:p:low")
 
 
 def submit(most: int | None = None, **more: Any) -> Driven:
-    return Driven(tasks.submit("q", Submission("7", b"{}", "low", **more), PRIORITIES, max_pending=most))
+    return Driven(trips.submit("q", Submission("7", b"{}", "low", **more), PRIORITIES, max_pending=most))
 
 
 class TestSubmitting:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.tasks import Submission
 from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Settlement
 from tests.kit.servers import Server
@@ -35,7 +35,7 @@ class Walk:
         self.submitted.append(name)
         delay = self.random.choice((None, 1))
         task = Submission(name, name.encode(), self.random.choice(PRIORITIES), delay_ms=delay)
-        drive(self.server, tasks.submit("q", task, PRIORITIES))
+        drive(self.server, trips.submit("q", task, PRIORITIES))
 
     def claim(self) -> None:
         worker = self.random.choice(WORKERS)

@@ -103,7 +103,7 @@ class TestCancelling:
 
     def later(self, server: Server) -> None:
         task = Submission("7", b"{a b}", "low", delay_ms=60_000)
-        drive(server, tasks.submit("q", task, PRIORITIES))
+        drive(server, trips.submit("q", task, PRIORITIES))
 
     def test_one_that_is_due_later_ends_at_once(self, server: Server) -> None:
         self.later(server)
@@ -164,7 +164,7 @@ class TestFinding:
     def test_where_it_is(self, server: Server) -> None:
         claimed(server, "r")
         submit(server, "w")
-        drive(server, tasks.submit("q", Submission("l", b"x", "low", delay_ms=60_000), PRIORITIES))
+        drive(server, trips.submit("q", Submission("l", b"x", "low", delay_ms=60_000), PRIORITIES))
         server.execute("HSET", record("e"), "state", "done")
         assert [self.find(server, name) for name in "rwle"] == ["running", "ready", "later", "ended"]
         running, ready = (entry for entry, _ in entries(server, LOW))
@@ -189,7 +189,7 @@ def test_purging_leaves_what_runs(server: Server) -> None:
     submit(server, *map(str, range(tasks.PURGED + 1)))
     submit(server, "h", priority="high")
     locked = Submission("l", b'{"unique":"u"}', "low", delay_ms=60_000, unique="u")
-    drive(server, tasks.submit("q", locked, PRIORITIES))
+    drive(server, trips.submit("q", locked, PRIORITIES))
 
     removed, marked = drive(server, tasks.purge(SOURCE, '"unique"'))
 
@@ -235,7 +235,7 @@ def test_counting(server: Server) -> None:
     items = claimed(server, "1", "2", "3")
     submit(server, "4", "5")
     submit(server, "6", priority="high")
-    drive(server, tasks.submit("q", Submission("7", b"x", "low", delay_ms=60_000), PRIORITIES))
+    drive(server, trips.submit("q", Submission("7", b"x", "low", delay_ms=60_000), PRIORITIES))
     outcomes = [Settlement(items[0], "1", Ended("done")), Settlement(items[1], "2", DeadLetter("no"))]
     drive(server, trips.settle(SOURCE, "me", outcomes))
     drive(server, leases.pause(SOURCE))

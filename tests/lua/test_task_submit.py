@@ -7,10 +7,10 @@ import redis
 
 from redis_toolkit import QueueFull, keys
 from redis_toolkit._core.flow import Call
-from redis_toolkit._core.flows import tasks
 from redis_toolkit._core.flows.tasks import Submission, Submitted
 from tests.core.by_hand import Driven
 from tests.kit.servers import Server
+from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields, scores
 from tests.lua.run import SOON, all_keys, expires_within, server_ms
 
@@ -21,11 +21,11 @@ DELAYED, BODIES = keys.task_delayed("q"), keys.task_bodies("q")
 
 def submit(server: Server, id: str = "7", *, most: int | None = None, **more: Any) -> Submitted:
     task = Submission(id, b'{"id":"' + id.encode() + b'"}', more.pop("priority", "low"), **more)
-    return drive(server, tasks.submit("q", task, PRIORITIES, max_pending=most))
+    return drive(server, trips.submit("q", task, PRIORITIES, max_pending=most))
 
 
 def test_a_plain_one_is_an_entry_and_nothing_else(server: Server) -> None:
-    plain = Driven(tasks.submit("q", Submission("7", b"{}", "low"), PRIORITIES)).last(Call)
+    plain = Driven(trips.submit("q", Submission("7", b"{}", "low"), PRIORITIES)).last(Call)
     assert plain == Call((("XADD", LOW, "*", "b", b"{}"),))
 
     said = submit(server)

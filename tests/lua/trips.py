@@ -1,12 +1,24 @@
-"""What workers put into one packet with other things, each as a round trip of its own."""
+"""What the package does many of at once, or puts into one packet with other things, as round trips of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from redis_toolkit._core.flow import Call, Flow
-from redis_toolkit._core.flows import leases
+from redis_toolkit._core.flows import leases, tasks
+from redis_toolkit._core.flows.tasks import Submission, Submitted
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settlement, Source
+from redis_toolkit.errors import QueueFull
+
+
+def submit(
+    queue: str, task: Submission, priorities: Sequence[str], *, max_pending: int | None = None
+) -> Flow[Submitted]:
+    """Submit one task; raises `QueueFull`."""
+    [done] = yield from tasks.submit_many(queue, (task,), priorities, max_pending=max_pending)
+    if isinstance(done, QueueFull):
+        raise done
+    return done
 
 
 def claim(source: Source, consumer: str, free: int) -> Flow[Claim]:

@@ -29,7 +29,7 @@ def app(bus: Server) -> Iterator[App]:
 
 def claim(bus: Server, rig: Rig, body: bytes) -> Claimed:
     """Submit a task and claim it as the rig's consumer."""
-    drive(bus, tasks.submit("q", Submission("7", body, "low"), PRIORITIES))
+    drive(bus, trips.submit("q", Submission("7", body, "low"), PRIORITIES))
     [item] = drive(bus, trips.claim(rig.durable.source, "host:1", 1)).items
     return item
 

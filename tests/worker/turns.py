@@ -12,7 +12,8 @@ from redis_toolkit._core.flows import durable, tasks
 from redis_toolkit._core.flows.work import Claimed, Ended, Held, Later, Ok, Settlement
 from redis_toolkit.jobs import Durable
 from redis_toolkit.worker.alone import Alone
-from redis_toolkit.worker.rounds import Packet, Rounds, Taken
+from redis_toolkit.worker.packet import Packet, Taken
+from redis_toolkit.worker.rounds import Rounds
 from tests.kit.servers import Server
 
 DEADLINE = 30.0
@@ -73,7 +74,7 @@ class Turns:
         commands = packet.commands
         self.asked = [name_of(command) for command in commands]
         replies = self.link.call([by_sha(command) for command in commands], time.monotonic() + DEADLINE)
-        for place in self.rounds.missing(packet, replies):
+        for place in self.rounds.missing(replies):
             [replies[place]] = self.link.call([by_text(commands[place])], time.monotonic() + DEADLINE)
         return replies
 

@@ -29,7 +29,6 @@ __all__ = [
     "purge",
     "queue_source",
     "stats",
-    "submit",
     "submit_many",
     "unlock",
 ]
@@ -147,7 +146,10 @@ def add(entries: Sequence[tuple[str, bytes]]) -> Flow[list[str]]:
 def submit_many(
     queue: str, tasks: Sequence[Submission], priorities: Sequence[str], *, max_pending: int | None = None
 ) -> Flow[list[Submitted | QueueFull]]:
-    """Submit tasks in order, in few round trips; returns what came of each."""
+    """Submit tasks in order, in few round trips; returns what came of each.
+
+    What is refused as there are ``max_pending`` ready, running or due later is a `QueueFull` there.
+    """
     done: list[Submitted | QueueFull] = []
     streams = {priority: keys.task_ready(queue, priority) for priority in priorities}
     for start in range(0, len(tasks), CHUNK):
@@ -164,20 +166,6 @@ def submit_many(
                 done.append(QueueFull(f"queue {queue!r} holds {holds}, its max_pending is {max_pending:,}"))
             else:
                 done.append(Submitted(state, reply[1].decode("utf-8")))
-    return done
-
-
-def submit(
-    queue: str, task: Submission, priorities: Sequence[str], *, max_pending: int | None = None
-) -> Flow[Submitted]:
-    """Submit one task.
-
-    Raises:
-        QueueFull: as many as ``max_pending`` are ready, running or due later.
-    """
-    [done] = yield from submit_many(queue, (task,), priorities, max_pending=max_pending)
-    if isinstance(done, QueueFull):
-        raise done
     return done
 
 
