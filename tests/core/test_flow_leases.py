@@ -205,7 +205,7 @@ class TestLeases:
         flow = Driven(leases.promote(GROUP))
         group = "rt:c:{orders}:g:g:"
         keys = (f"{group}delayed", f"{group}bodies", group, f"{group}again")
-        assert calls(flow) == [ScriptCall(PROMOTE, keys, (leases.PROMOTED, "i"))]
+        assert calls(flow) == [ScriptCall(PROMOTE, keys, (leases.PROMOTED, "i", "again"))]
         flow.answer([[b"1", b"2", leases.PROMOTED, b""]])
         assert flow.answer([[b"5", b"9", 3, b""]]).result == Claim(5, 9)
 

@@ -237,6 +237,26 @@ class TestPromote:
         assert foreign.body == (garbage if isinstance(garbage, bytes) else garbage.encode())
         assert (ours.body, ours.attempt, ours.since_ms) == (b"x", 1, 17)
 
+    @pytest.mark.fault(29, "tasks")
+    def test_what_names_a_stream_that_nobody_reads_can_be_claimed_all_the_same(self, server: Server) -> None:
+        self.put(server, 1, "a", "nobody's 1 {garbage")
+        self.put(server, 1, "b", "urgent 2 x")
+        server.execute(
+            "XGROUP", "CREATE", keys.task_ready("q", "urgent"), GROUP, "0", "MKSTREAM"
+        )  # another's
+        assert drive(server, leases.promote(SOURCE)).error == ""
+        assert all_keys(server) == {HIGH, keys.task_ready("q", "urgent")}
+        assert [one.body for one in claim(server)] == [b"{garbage"]
+
+    @pytest.mark.fault(29, "tasks")
+    @pytest.mark.parametrize("score", ["inf", "-inf", "1e300"])
+    def test_a_foreign_score_stops_no_claim(self, server: Server, score: str) -> None:
+        server.execute("ZADD", DELAYED, score, "foreign")
+        items = claimed(server, "0")
+        assert len(items) == 1
+        assert drive(server, leases.next_due(SOURCE)) in (None, int(1e300))
+        drive(server, leases.promote(SOURCE))
+
     @pytest.mark.fault(25, "tasks")
     def test_it_goes_on_when_memory_is_full(self, server: Server) -> None:
         self.put(server, 1, "a", "low 1 x")

@@ -8,10 +8,12 @@ import redis
 from redis_toolkit import QueueFull, keys
 from redis_toolkit._core.flow import Call
 from redis_toolkit._core.flows.tasks import Submission, Submitted
+from redis_toolkit._core.flows.work import Later, Settlement
 from tests.core.by_hand import Driven
 from tests.kit.servers import Server
 from tests.lua import trips
 from tests.lua.driving import ask, drive, entries, fields, scores
+from tests.lua.queues import SOURCE, claim
 from tests.lua.run import SOON, all_keys, expires_within, server_ms
 
 PRIORITIES = ("high", "low")
@@ -62,6 +64,20 @@ def test_the_earliest_wakes_the_timers(server: Server) -> None:
         submit(server, "3", due_ms=now + 100_000)
         got = [heard.get_message(timeout=30)["data"] for _ in range(2)]
     assert got == [str(now + 500_000), str(now + 100_000)]
+
+
+def test_what_nobody_has_said_to_be_due_hides_no_wake_up(server: Server) -> None:
+    now = server_ms(server)
+    server.execute("ZADD", DELAYED, 5, "foreign")
+    with server.client().pubsub() as heard:  # type: ignore[no-untyped-call]
+        heard.subscribe(keys.task_due("q"))
+        assert heard.get_message(timeout=30)
+        submit(server, "1", due_ms=now + 500_000)
+        assert heard.get_message(timeout=30)["data"] == str(now + 500_000)
+        submit(server, "2")
+        [item] = claim(server)
+        drive(server, trips.settle(SOURCE, "me", [Settlement(item, "2", Later(600_000), 2)]))
+        assert int(heard.get_message(timeout=30)["data"]) >= now + 600_000
 
 
 def test_one_id_is_one_task(server: Server) -> None:

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -146,7 +147,9 @@ def _claimed(stream: int, entry: bytes, flat: Sequence[bytes], deliveries: int =
 
 
 def _due(score: bytes) -> int | None:
-    return int(float(score)) if score else None
+    """Return the server's ms; None when nothing is due, or never, as a foreign infinite score says."""
+    due = float(score) if score else math.inf
+    return int(due) if math.isfinite(due) else None
 
 
 # -- settling -----------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ def promote(source: Source) -> Flow[Claim]:
     It stops after `PROMOTED_IN_A_ROW` runs of the script: then that has passed already.
     """
     named = (source.delayed, source.bodies, source.prefix, source.streams[0])
-    call = ScriptCall(PROMOTE, named, (PROMOTED, source.id_field))
+    call = ScriptCall(PROMOTE, named, (PROMOTED, source.id_field, *dict.fromkeys(source.back)))
     runs = 0
     while True:
         [[now, due, moved, error]] = yield Call((call,), repeatable=True)

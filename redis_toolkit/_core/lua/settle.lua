@@ -154,7 +154,10 @@ end
 if stopped and #ended > 0 then
   redis.pcall('ZREM', KEYS[7], unpack(ended))
 end
-if first and redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2] == string.format('%.0f', first) then
-  redis.pcall('PUBLISH', ARGV[5], string.format('%.0f', first))
+if first then
+  local earliest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+  if earliest == string.format('%.0f', first) or (tonumber(earliest) or 0) <= now then
+    redis.pcall('PUBLISH', ARGV[5], string.format('%.0f', first))
+  end
 end
 return {lacks, waiters}

@@ -6,8 +6,9 @@
 -- Returns {'ready', entry id}, {'later', due ms}, {'same', what the first submit returned}, {'locked', id of
 --   the task that holds the lock} or {'full', how many are pending}.
 --
--- The task comes first, as that is what full memory refuses; what cannot be marked is taken back. Only the
--- first delay that becomes the earliest is published: it wakes the timers that sleep longer.
+-- The task comes first, as that is what full memory refuses; what cannot be marked is taken back. Only a delay
+-- that becomes the earliest is published: it wakes the timers that sleep longer. One that is due before it and
+-- has not been moved may be somebody's who did not say so: then it is published too.
 local id, once, lock = ARGV[1], ARGV[7] ~= '', ARGV[8] ~= ''
 local before = once and redis.call('GET', KEYS[4])
 if before then
@@ -26,10 +27,10 @@ if ARGV[6] ~= '' then
     return {'full', pending}
   end
 end
-local due
+local due, now
 if ARGV[4] ~= '' or ARGV[5] ~= '' then
   local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
   due = ARGV[5] ~= '' and tonumber(ARGV[5]) or now + ARGV[4]
   due = due > now and string.format('%.0f', due)
 end
@@ -68,7 +69,10 @@ if undo then
   end
   return undo
 end
-if due and redis.call('ZRANGE', KEYS[2], 0, 0)[1] == id then
-  redis.pcall('PUBLISH', ARGV[9], due)
+if due then
+  local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  if first[1] == id or (tonumber(first[2]) or 0) <= now then
+    redis.pcall('PUBLISH', ARGV[9], due)
+  end
 end
 return {due and 'later' or 'ready', due or entry}
