@@ -216,8 +216,7 @@ def not_found(annotation: Any, seen: set[Any] | None = None) -> Iterator[str]:
             yield from not_found(hint, seen)
 
 
-@dataclasses.dataclass(frozen=True)
-class _NotFound:
+class _NotFound(typing.NamedTuple):
     """Stands for the type of a field that cannot be found, and is converted to by nothing."""
 
     why: str

@@ -5,7 +5,6 @@ Rules: it costs nothing until a call has failed. What a function itself raises p
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,8 @@ R = TypeVar("R")
 
 def meant(unknown: Iterable[str], known: Iterable[str]) -> str:
     """Return which options were meant by names that there are not; all there are when that cannot be told."""
+    import difflib  # here: it takes half a millisecond, and is for a mistake only
+
     names = list(known)
     near = [one for name in unknown for one in difflib.get_close_matches(name, names, n=1)]
     if near:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.binding import Binding, handler_name
@@ -258,7 +258,6 @@ def _is_redefined(old: Handler, new: Handler) -> bool:
     return same_names and not same_function and is_typed(old.binding.function)
 
 
-@dataclass(slots=True)
 class LiveTable:
     """Says which handlers get a message, given what is subscribed and confirmed on one connection.
 
@@ -269,13 +268,14 @@ class LiveTable:
         globs: who is registered with a glob; `of_glob` says who gets a message that came by it.
     """
 
-    exact: dict[bytes, list[Any]] = field(default_factory=dict)
-    globs: dict[bytes, list[Any]] = field(default_factory=dict)
-    confirmed: dict[bytes, None] = field(default_factory=dict)
-    _confirmed_globs: dict[bytes, None] = field(default_factory=dict)
-    _choices: dict[tuple[bytes, bytes], list[Any]] = field(default_factory=dict)
-
     CACHED = 10_000
+
+    def __init__(self) -> None:
+        self.exact: dict[bytes, list[Any]] = {}
+        self.globs: dict[bytes, list[Any]] = {}
+        self.confirmed: dict[bytes, None] = {}
+        self._confirmed_globs: dict[bytes, None] = {}
+        self._choices: dict[tuple[bytes, bytes], list[Any]] = {}
 
     def add(self, handler: Handler, target: Any) -> None:
         """Add the names and globs of a handler."""

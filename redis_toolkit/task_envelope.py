@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +25,7 @@ from redis_toolkit.codecs.json_codec import quoted
 from redis_toolkit.envelope_fields import is_address, is_sendable, read_headers
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Headers
+from redis_toolkit.record import Record
 from redis_toolkit.wire import UnreadableEnvelope, Wire
 
 __all__ = ["Task", "read_task", "task_fields", "task_payload", "write_plain_task", "write_task"]
@@ -40,8 +40,7 @@ _OPTIONAL: dict[str, type] = {
 }
 
 
-@dataclass(slots=True)
-class Task:
+class Task(Record):
     """A task as its worker, or who looks at a dead letter, reads it.
 
     Attributes:
@@ -57,16 +56,42 @@ class Task:
         expires_ms: the server's ms from which on it is not begun any more, or None.
     """
 
-    id: str
-    type: str
-    data: Any
-    headers: Headers
-    spread: bool = False
-    unique: str = ""
-    priority: str | None = None
-    reply_to: str | None = None
-    submitted_ms: int | None = None
-    expires_ms: int | None = None
+    __slots__ = (
+        "data",
+        "expires_ms",
+        "headers",
+        "id",
+        "priority",
+        "reply_to",
+        "spread",
+        "submitted_ms",
+        "type",
+        "unique",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        type: str,
+        data: Any,
+        headers: Headers,
+        spread: bool = False,
+        unique: str = "",
+        priority: str | None = None,
+        reply_to: str | None = None,
+        submitted_ms: int | None = None,
+        expires_ms: int | None = None,
+    ) -> None:
+        self.id = id
+        self.type = type
+        self.data = data
+        self.headers = headers
+        self.spread = spread
+        self.unique = unique
+        self.priority = priority
+        self.reply_to = reply_to
+        self.submitted_ms = submitted_ms
+        self.expires_ms = expires_ms
 
 
 def write_task(

@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit.codecs import Codec, JSONCodec, MsgpackCodec, codec_name, start_of
@@ -33,6 +32,7 @@ from redis_toolkit.envelope_fields import (
 from redis_toolkit.envelope_head import head_of
 from redis_toolkit.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError
 from redis_toolkit.message import Headers
+from redis_toolkit.record import Record
 
 __all__ = ["IncomingRequest", "Reply", "UnreadableEnvelope", "Wire", "reply_id"]
 
@@ -44,26 +44,39 @@ _MAP_STARTS = frozenset((b"{", b"\xde", b"\xdf", *(bytes([byte]) for byte in ran
 """The first bytes of maps, in JSON as we write it and in msgpack."""
 
 
-@dataclass(slots=True)
-class IncomingRequest:
+class IncomingRequest(Record):
     """A request as its server reads it. ``channel`` is set when a glob's list carried it."""
 
-    id: str
-    reply_to: str | None
-    data: Any
-    headers: Headers
-    channel: str | None
-    spread: bool
-    attempt: int
+    __slots__ = ("attempt", "channel", "data", "headers", "id", "reply_to", "spread")
+
+    def __init__(
+        self,
+        id: str,
+        reply_to: str | None,
+        data: Any,
+        headers: Headers,
+        channel: str | None,
+        spread: bool,
+        attempt: int,
+    ) -> None:
+        self.id = id
+        self.reply_to = reply_to
+        self.data = data
+        self.headers = headers
+        self.channel = channel
+        self.spread = spread
+        self.attempt = attempt
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Record):
     """A reply as its caller reads it: the handler's return value, or the error it ended with."""
 
-    id: str
-    data: Any = None
-    error: RemoteError | None = None
+    __slots__ = ("data", "error", "id")
+
+    def __init__(self, id: str, data: Any = None, error: RemoteError | None = None) -> None:
+        self.id = id
+        self.data = data
+        self.error = error
 
 
 class UnreadableEnvelope(DecodeError):

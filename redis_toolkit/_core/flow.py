@@ -16,11 +16,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redis_toolkit._core.scripts import Script
 from redis_toolkit.errors import RequestTimeout
+from redis_toolkit.record import Record
 from redis_toolkit.wire import Reply
 
 __all__ = [
@@ -44,8 +44,7 @@ Command = tuple[Arg, ...]
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Deadline:
+class Deadline(Record):
     """When one try of an operation has to end: the steps that share it share the time.
 
     A flow has no clock: the driver starts it with the first step.
@@ -55,8 +54,11 @@ class Deadline:
         at: when it ends, on the driver's clock in seconds; None before it has begun.
     """
 
-    timeout_ms: int
-    at: float | None = None
+    __slots__ = ("at", "timeout_ms")
+
+    def __init__(self, timeout_ms: int, at: float | None = None) -> None:
+        self.timeout_ms = timeout_ms
+        self.at = at
 
     def begin(self, now: float) -> float:
         """Return when it ends; it begins now if it has not."""
@@ -65,13 +67,15 @@ class Deadline:
         return self.at
 
 
-@dataclass(slots=True)
-class ScriptCall:
+class ScriptCall(Record):
     """One run of a Lua script. A driver sends its SHA1, and its text when the server lacks it."""
 
-    script: Script
-    keys: tuple[str, ...]
-    args: tuple[Arg, ...]
+    __slots__ = ("args", "keys", "script")
+
+    def __init__(self, script: Script, keys: tuple[str, ...], args: tuple[Arg, ...]) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
 
 
 def by_text(command: Command | ScriptCall) -> Command:
@@ -88,8 +92,7 @@ def by_sha(command: Command | ScriptCall) -> Command:
     return command
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Record):
     """Commands in one round trip. Answered with the list of their replies.
 
     Attributes:
@@ -99,9 +102,17 @@ class Call:
         deadline: when it has to end; None means: within the app's ``command_timeout``.
     """
 
-    commands: tuple[Command | ScriptCall, ...]
-    repeatable: bool = False
-    deadline: Deadline | None = None
+    __slots__ = ("commands", "deadline", "repeatable")
+
+    def __init__(
+        self,
+        commands: tuple[Command | ScriptCall, ...],
+        repeatable: bool = False,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.commands = commands
+        self.repeatable = repeatable
+        self.deadline = deadline
 
 
 class Refused:
@@ -115,8 +126,7 @@ REFUSED = Refused()
 """The outcome of a request that was not sent, because nobody serves its channel."""
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(Record):
     """One request, ready but for the address of its reply, which the driver chooses.
 
     Attributes:
@@ -127,10 +137,15 @@ class Outgoing:
             sends the request. Raises `EncodeError` when the payload cannot be written.
     """
 
-    id: str
-    channel: str
-    reply_key: str
-    build: Callable[[str, int], ScriptCall]
+    __slots__ = ("build", "channel", "id", "reply_key")
+
+    def __init__(
+        self, id: str, channel: str, reply_key: str, build: Callable[[str, int], ScriptCall]
+    ) -> None:
+        self.id = id
+        self.channel = channel
+        self.reply_key = reply_key
+        self.build = build
 
     def timeout(self) -> RequestTimeout:
         """Return the error of a request that was sent and not answered by its deadline."""
@@ -139,31 +154,37 @@ class Outgoing:
         )
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Record):
     """Send a request, then wait for the reply by its id.
 
     Answered with the `Reply`, as ``read`` makes it of the body, or with `REFUSED`. `RequestTimeout` is
     thrown at the deadline.
     """
 
-    request: Outgoing
-    read: Callable[[bytes], Reply]
-    deadline: Deadline
+    __slots__ = ("deadline", "read", "request")
+
+    def __init__(self, request: Outgoing, read: Callable[[bytes], Reply], deadline: Deadline) -> None:
+        self.request = request
+        self.read = read
+        self.deadline = deadline
 
 
-@dataclass(slots=True)
-class ExchangeMany:
+class ExchangeMany(Record):
     """Send many requests, at most ``window`` unanswered at a time, each with its own deadline.
 
     Answered with a list in the order of ``requests``: a `Reply`, `REFUSED`, or the exception that
     ended that one request. They all have one ``reply_key``.
     """
 
-    requests: Sequence[Outgoing]
-    read: Callable[[bytes], Reply]
-    timeout_ms: int
-    window: int
+    __slots__ = ("read", "requests", "timeout_ms", "window")
+
+    def __init__(
+        self, requests: Sequence[Outgoing], read: Callable[[bytes], Reply], timeout_ms: int, window: int
+    ) -> None:
+        self.requests = requests
+        self.read = read
+        self.timeout_ms = timeout_ms
+        self.window = window
 
 
 Flow = Generator[Call | Exchange | ExchangeMany, Any, T]

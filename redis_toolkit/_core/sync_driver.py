@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -193,17 +192,17 @@ def _block(left: float) -> float:
     return max(round(left, 3), 0.001)
 
 
-@dataclass(slots=True)
 class _Many:
     """One run of an `ExchangeMany`: a window of requests on one connection and one reply list."""
 
-    connections: Connections
-    step: ExchangeMany
-    patiently: Callable[..., Any]
-    results: dict[int, Any] = field(default_factory=dict)
-    waiting: dict[str, int] = field(default_factory=dict)
-    deadlines: deque[tuple[float, str]] = field(default_factory=deque)
-    following: int = 0
+    def __init__(self, connections: Connections, step: ExchangeMany, patiently: Callable[..., Any]) -> None:
+        self.connections = connections
+        self.step = step
+        self.patiently = patiently
+        self.results: dict[int, Any] = {}
+        self.waiting: dict[str, int] = {}
+        self.deadlines: deque[tuple[float, str]] = deque()
+        self.following = 0
 
     def outcomes(self) -> list[Any]:
         """Return the outcome of each request, in order."""

@@ -15,16 +15,14 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["VARIABLE", "Assignment", "Channel", "assignment"]
 
 VARIABLE = "REDIS_TOOLKIT_WORKER"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """The part of one worker process.
 
     Attributes:
@@ -40,13 +38,13 @@ class Assignment:
     fd: int
     process: str
     ordinal: int
-    urls: Mapping[str, str] = field(default_factory=dict)
+    urls: Mapping[str, str] = {}
     path: tuple[str, ...] = ()
     supervisor: int | None = None
 
     def to_environment(self) -> dict[str, str]:
         """Return the variable that carries it."""
-        return {VARIABLE: json.dumps(asdict(self))}
+        return {VARIABLE: json.dumps(self._asdict())}
 
 
 _lock = threading.Lock()

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from redis_toolkit import keys
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import events, serving
-from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Later, Ok, Settlement
+from redis_toolkit._core.flows.work import Claimed, DeadLetter, Ended, Held, Later, Ok, Settlement
 from redis_toolkit.envelope_fields import text_of, traceback_text
 from redis_toolkit.errors import (
     EncodeError,
@@ -77,12 +77,24 @@ class Read:
     started_at: float | None = None
 
 
-@dataclass(slots=True)
 class _Told(Settlement):
     """A settlement after which somebody is told: the address of a reply, subscribers, or both."""
 
-    reply_to: str | None = None
-    then: Command | None = None
+    __slots__ = ("reply_to", "then")
+
+    def __init__(
+        self,
+        held: Held,
+        id: str | bytes,
+        outcome: Ended | Ok | DeadLetter,
+        attempt: int = 1,
+        lock: str = "",
+        reply_to: str | None = None,
+        then: Command | None = None,
+    ) -> None:
+        super().__init__(held, id, outcome, attempt, lock)
+        self.reply_to = reply_to
+        self.then = then
 
 
 class Ending:

@@ -51,6 +51,7 @@ class Performer:
     Attributes:
         read: called with what was claimed, returns what is to be run; or the settlement of what is not:
             garbage, poison, expired, unknown, cancelled.
+        learns: whether it notes how long ``async def`` handlers take.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Performer:
     ) -> None:
         self._source = durable.source
         self._worker = worker
+        self.learns = False
         self._pace: float | None = None
         self._paces: dict[Job, float] = {}
         self._ending = Ending(durable, worker, counters, send_tracebacks=send_tracebacks)
@@ -132,6 +134,8 @@ class Performer:
             return self._raised(item, error, task, late)
         finally:
             item.interrupt = None
+            if self.learns:
+                self._learn(item.job, time.monotonic() - item.started)
         if forked.generation != before:
             forked.end_fork(before)
         if item.told:

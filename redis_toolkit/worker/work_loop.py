@@ -44,6 +44,8 @@ OWED = 1000
 """How many ends may wait for the server's answer before nothing more is claimed, if there are few places."""
 AHEAD = 16
 """From how many items on the next are claimed before these begin: so the server works meanwhile."""
+BATCH = 100
+"""How many events a group with one place has here at most."""
 CANCELLED_SECONDS = 1.0
 """Seconds that a loop which cancels its tasks has to stop the engine, too."""
 LAST_SECONDS = 2.0
@@ -75,6 +77,8 @@ class WorkLoop:
         self._most_owed = max(OWED, 2 * consumer.places)
         self._runners = Runners(consumer.places, consumer.performer, self._ended, self._turn)
         self._threads = JobThreads(settings.concurrency, consumer.performer, counters, self._ended)
+        self._in_order = consumer.places == 1 and not consumer.durable.is_queue
+        consumer.performer.learns = self._in_order
         self._has_def = any(not job.binding.is_async for job in consumer.durable.jobs.values())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._claiming: Packet | None = None
@@ -180,7 +184,11 @@ class WorkLoop:
     def _free(self, taken: int) -> int:
         """Return how many items may be claimed."""
         load = self._runners.load + taken
-        free = min(self._runners.places - load, self._most_owed - self._settler.owed, self._half)
+        places, half = self._runners.places, self._half
+        if self._in_order and (price := self._performer.price()):
+            places = max(1, min(BATCH, int(QUICK_SECONDS / price)))
+            half = (places + 1) // 2
+        free = min(places - load, self._most_owed - self._settler.owed, half)
         if self._has_def:
             room = self._threads.room - taken
             if room < 0:

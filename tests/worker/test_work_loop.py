@@ -13,6 +13,8 @@ import pytest
 
 from redis_toolkit import App, current_task
 from redis_toolkit.jobs import Backoff, Policy
+from redis_toolkit.worker.job_threads import QUICK_SECONDS
+from redis_toolkit.worker.performing import Performer
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.gates import Gate, Make, holds
@@ -82,6 +84,31 @@ def test_events_of_a_group_are_settled_and_kept_in_the_log(make: Make, client: A
     eventually(
         lambda: not bus.execute("XPENDING", "rt:c:{news}:stream", "g")["pending"], what="the settlements"
     )
+
+
+def test_a_group_with_one_place_claims_quick_events_ahead_and_runs_one_after_another(
+    make: Make, client: App, bus: Server, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Performer, "price", lambda _performer: 0.0002)
+    app, heard = make(), list[int]()
+
+    @app.on("news", group="g", concurrency=1)
+    async def hear(number: int) -> None:
+        heard.append(number)
+        if number in (100, 101):
+            await gate.wait()
+
+    app.start()
+    client.publish_many("news", range(300))
+    holds(gate, 1)
+    held = int(QUICK_SECONDS / 0.0002)
+    eventually(
+        lambda: bus.execute("XPENDING", "rt:c:{news}:stream", "g")["pending"] == held, what="claims ahead"
+    )
+    assert heard == list(range(101))
+    gate.opened.set()
+    eventually(lambda: len(heard) == 300, what="all events")
+    assert (heard, gate.most) == (list(range(300)), 1)
 
 
 def test_def_and_async_def_jobs_of_one_queue(make: Make, caller: Caller) -> None:

@@ -8,7 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit import keys
@@ -16,6 +15,7 @@ from redis_toolkit._core.flow import Call, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Source
 from redis_toolkit._core.scripts import FORGET, GROUP, GROUPS, TRIM
 from redis_toolkit.errors import GroupUnknown
+from redis_toolkit.record import Record
 
 __all__ = [
     "GroupInfo",
@@ -65,15 +65,17 @@ def group_source(channel: str, group: str) -> Source:
     )
 
 
-@dataclass(slots=True)
-class Trimmed:
+class Trimmed(Record):
     """What came of trimming: entries removed and dropped, and a full group, its backlog and its limit."""
 
-    removed: int
-    dropped: int
-    full: str
-    backlog: int
-    limit: int
+    __slots__ = ("backlog", "dropped", "full", "limit", "removed")
+
+    def __init__(self, removed: int, dropped: int, full: str, backlog: int, limit: int) -> None:
+        self.removed = removed
+        self.dropped = dropped
+        self.full = full
+        self.backlog = backlog
+        self.limit = limit
 
 
 def trim(channel: str) -> Flow[Trimmed]:
@@ -133,8 +135,7 @@ def make_group(call: ScriptCall) -> Flow[tuple[bool, str]]:
     return bool(made), at.decode("ascii")
 
 
-@dataclass(slots=True)
-class GroupInfo:
+class GroupInfo(Record):
     """How a group does.
 
     Attributes:
@@ -149,16 +150,31 @@ class GroupInfo:
         limit: its max_backlog and what happens there, or None.
     """
 
-    name: str
-    lag: int
-    pending: int
-    later: int
-    dead: int
-    dropped: int
-    consumers: int
-    at: str
-    oldest: str | None
-    limit: str | None
+    __slots__ = ("at", "consumers", "dead", "dropped", "lag", "later", "limit", "name", "oldest", "pending")
+
+    def __init__(
+        self,
+        name: str,
+        lag: int,
+        pending: int,
+        later: int,
+        dead: int,
+        dropped: int,
+        consumers: int,
+        at: str,
+        oldest: str | None,
+        limit: str | None,
+    ) -> None:
+        self.name = name
+        self.lag = lag
+        self.pending = pending
+        self.later = later
+        self.dead = dead
+        self.dropped = dropped
+        self.consumers = consumers
+        self.at = at
+        self.oldest = oldest
+        self.limit = limit
 
     @property
     def oldest_at(self) -> float | None:

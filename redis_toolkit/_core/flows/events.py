@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis_toolkit import keys
@@ -20,6 +19,7 @@ from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.durable import Trimmed, group_call, trim
 from redis_toolkit._core.scripts import PUBLISH
 from redis_toolkit.errors import StreamFull, counted
+from redis_toolkit.record import Record
 
 __all__ = ["Event", "Published", "announcement", "ping", "publish", "publish_kept", "publish_many"]
 
@@ -33,25 +33,29 @@ def announcement(channel: str, body: bytes) -> Command:
     return ("PUBLISH", channel, body)
 
 
-@dataclass(slots=True)
-class Event:
+class Event(Record):
     """One event to publish; with ``once_ms``, another one with its id adds nothing for that long."""
 
-    body: bytes
-    id: str | None = None
-    once_ms: int = 24 * 3600 * 1000
+    __slots__ = ("body", "id", "once_ms")
+
+    def __init__(self, body: bytes, id: str | None = None, once_ms: int = 24 * 3600 * 1000) -> None:
+        self.body = body
+        self.id = id
+        self.once_ms = once_ms
 
 
-@dataclass(slots=True)
-class Published:
+class Published(Record):
     """What came of it: live receivers, and the entry for the groups or "" when there are none.
 
     ``same``: it was published before; then nothing was sent, and ``entry`` is the first one's.
     """
 
-    receivers: int
-    entry: str
-    same: bool = False
+    __slots__ = ("entry", "receivers", "same")
+
+    def __init__(self, receivers: int, entry: str, same: bool = False) -> None:
+        self.receivers = receivers
+        self.entry = entry
+        self.same = same
 
 
 def publish(channel: str, event: Event) -> Flow[Published]:

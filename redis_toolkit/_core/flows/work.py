@@ -6,9 +6,10 @@ Rules: nothing here does anything. A `Source` is made by ``tasks.queue_source`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from redis_toolkit._core.flow import Arg
+from redis_toolkit.record import Record
 
 __all__ = [
     "Claim",
@@ -26,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The keys and names of a queue, or of a durable group. All are in one hash tag.
 
     Attributes:
@@ -62,30 +62,43 @@ class Source:
     control: str
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Record):
     """An entry that this consumer has claimed: which stream (from 0), which entry, which delivery."""
 
-    stream: int
-    entry: bytes
-    deliveries: int
+    __slots__ = ("deliveries", "entry", "stream")
+
+    def __init__(self, stream: int, entry: bytes, deliveries: int) -> None:
+        self.stream = stream
+        self.entry = entry
+        self.deliveries = deliveries
 
 
-@dataclass(slots=True)
 class Claimed(Held):
     """What was claimed. ``id`` is None when only the body has it; ``body`` is None in a foreign entry.
 
     ``since_ms``: the server's ms since which nobody knew its type: field ``a`` is ``<attempt>@<since ms>``.
     """
 
-    body: bytes | None
-    attempt: int = 1
-    id: bytes | None = None
-    since_ms: int | None = None
+    __slots__ = ("attempt", "body", "id", "since_ms")
+
+    def __init__(
+        self,
+        stream: int,
+        entry: bytes,
+        deliveries: int,
+        body: bytes | None,
+        attempt: int = 1,
+        id: bytes | None = None,
+        since_ms: int | None = None,
+    ) -> None:
+        super().__init__(stream, entry, deliveries)
+        self.body = body
+        self.attempt = attempt
+        self.id = id
+        self.since_ms = since_ms
 
 
-@dataclass(slots=True)
-class Claim:
+class Claim(Record):
     """What a claim brought.
 
     Attributes:
@@ -98,67 +111,94 @@ class Claim:
         items: in the order of the streams.
     """
 
-    now: int
-    due: int | None
-    paused: bool = False
-    cancelled: list[str] = field(default_factory=list)
-    made: int = 0
-    error: str = ""
-    items: list[Claimed] = field(default_factory=list)
+    __slots__ = ("cancelled", "due", "error", "items", "made", "now", "paused")
+
+    def __init__(
+        self,
+        now: int,
+        due: int | None,
+        paused: bool = False,
+        cancelled: list[str] | None = None,
+        made: int = 0,
+        error: str = "",
+        items: list[Claimed] | None = None,
+    ) -> None:
+        self.now = now
+        self.due = due
+        self.paused = paused
+        self.cancelled: list[str] = [] if cancelled is None else cancelled
+        self.made = made
+        self.error = error
+        self.items: list[Claimed] = [] if items is None else items
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(Record):
     """It is over. ``ttl_ms`` 0 keeps no record, -1 also removes what progress has left of one."""
 
-    state: str
-    reply: bytes = b""
-    ttl_ms: int = 0
-    type: str = ""
+    __slots__ = ("reply", "state", "ttl_ms", "type")
+
+    def __init__(self, state: str, reply: bytes = b"", ttl_ms: int = 0, type: str = "") -> None:
+        self.state = state
+        self.reply = reply
+        self.ttl_ms = ttl_ms
+        self.type = type
 
     def args(self) -> tuple[Arg, ...]:
         return (self.ttl_ms, self.type, self.reply)
 
 
-@dataclass(slots=True)
-class Ok:
+class Ok(Record):
     """It is done, and nobody asks for it: neither a record nor who waits is looked for."""
 
-    state: str = field(default="ok", init=False)
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state = "ok"
 
     def args(self) -> tuple[Arg, ...]:
         return ()
 
 
-@dataclass(slots=True)
-class DeadLetter:
+class DeadLetter(Record):
     """It failed for good, and is kept with the reason."""
 
-    reason: str
-    error: str = ""
-    traceback: str = ""
-    reply: bytes = b""
-    ttl_ms: int = 0
-    type: str = ""
-    state: str = field(default="dead", init=False)
+    __slots__ = ("error", "reason", "reply", "state", "traceback", "ttl_ms", "type")
+
+    def __init__(
+        self,
+        reason: str,
+        error: str = "",
+        traceback: str = "",
+        reply: bytes = b"",
+        ttl_ms: int = 0,
+        type: str = "",
+    ) -> None:
+        self.reason = reason
+        self.error = error
+        self.traceback = traceback
+        self.reply = reply
+        self.ttl_ms = ttl_ms
+        self.type = type
+        self.state = "dead"
 
     def args(self) -> tuple[Arg, ...]:
         return (self.ttl_ms, self.type, self.reply, self.reason, self.error, self.traceback)
 
 
-@dataclass(slots=True)
-class Later:
+class Later(Record):
     """It is to be tried again after ``delay_ms``."""
 
-    delay_ms: int
-    state: str = field(default="later", init=False)
+    __slots__ = ("delay_ms", "state")
+
+    def __init__(self, delay_ms: int) -> None:
+        self.delay_ms = delay_ms
+        self.state = "later"
 
     def args(self) -> tuple[Arg, ...]:
         return (self.delay_ms,)
 
 
-@dataclass(slots=True)
-class Settlement:
+class Settlement(Record):
     """How one entry ended.
 
     Attributes:
@@ -170,33 +210,55 @@ class Settlement:
         lock: the unique key that the task holds, or "".
     """
 
-    held: Held
-    id: str | bytes
-    outcome: Ended | Ok | DeadLetter | Later
-    attempt: int | str = 1
-    lock: str = ""
+    __slots__ = ("attempt", "held", "id", "lock", "outcome")
+
+    def __init__(
+        self,
+        held: Held,
+        id: str | bytes,
+        outcome: Ended | Ok | DeadLetter | Later,
+        attempt: int | str = 1,
+        lock: str = "",
+    ) -> None:
+        self.held = held
+        self.id = id
+        self.outcome = outcome
+        self.attempt = attempt
+        self.lock = lock
 
 
-@dataclass(slots=True)
-class Settled:
+class Settled(Record):
     """What came of settling: what did not count and why (``"lost"``, or an error), and who waits."""
 
-    failed: list[tuple[Settlement, str]] = field(default_factory=list)
-    waiters: list[tuple[bytes, list[str]]] = field(default_factory=list)
+    __slots__ = ("failed", "waiters")
+
+    def __init__(
+        self,
+        failed: list[tuple[Settlement, str]] | None = None,
+        waiters: list[tuple[bytes, list[str]]] | None = None,
+    ) -> None:
+        self.failed: list[tuple[Settlement, str]] = [] if failed is None else failed
+        self.waiters: list[tuple[bytes, list[str]]] = [] if waiters is None else waiters
 
 
-@dataclass(slots=True)
-class Pulse:
+class Pulse(Record):
     """What a heartbeat found: the server's ms, what is lost, and the ids that were cancelled."""
 
-    now: int
-    lost: list[Held] = field(default_factory=list)
-    cancelled: list[bytes] = field(default_factory=list)
+    __slots__ = ("cancelled", "lost", "now")
+
+    def __init__(
+        self, now: int, lost: list[Held] | None = None, cancelled: list[bytes] | None = None
+    ) -> None:
+        self.now = now
+        self.lost: list[Held] = [] if lost is None else lost
+        self.cancelled: list[bytes] = [] if cancelled is None else cancelled
 
 
-@dataclass(slots=True)
-class Letter:
+class Letter(Record):
     """A dead letter: the id of its entry, and its fields as they are stored."""
 
-    entry: str
-    fields: dict[str, bytes]
+    __slots__ = ("entry", "fields")
+
+    def __init__(self, entry: str, fields: dict[str, bytes]) -> None:
+        self.entry = entry
+        self.fields = fields
