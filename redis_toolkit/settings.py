@@ -7,13 +7,13 @@ import: `default_url` does, when an `App` is built.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.misspelt import meant
 
 __all__ = ["MAX_SECONDS", "Options", "Settings", "check_whole", "default_url", "settings_of"]
 
@@ -121,7 +121,6 @@ def settings_of(options: Mapping[str, Any], others: Sequence[str]) -> Settings:
     unknown = sorted(options.keys() - Options.__annotations__.keys())
     if not unknown:
         return Settings(**options)
-    known = [*Options.__annotations__, *others]
-    near = [name for option in unknown for name in difflib.get_close_matches(option, known, n=1)]
-    way_out = f"did you mean {', '.join(near)}?" if near else "see Settings for those it has"
-    raise ConfigurationError(f"App() has no option {', '.join(unknown)}: {way_out}")
+    named = ", ".join(f"{name}=" for name in unknown)
+    known = [*others, *Options.__annotations__]
+    raise ConfigurationError(f"App() has no option {named}: {meant(unknown, known)}")

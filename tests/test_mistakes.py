@@ -300,9 +300,9 @@ class TestApps:
             App(url)
 
     def test_an_option_that_is_misspelt(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"no option concurency: did you mean concurrency\?"):
+        with pytest.raises(ConfigurationError, match=r"no option concurency=: did you mean concurrency=\?"):
             App(URL, concurency=3)  # type: ignore[call-arg]
-        with pytest.raises(ConfigurationError, match="no option xyz: see Settings"):
+        with pytest.raises(ConfigurationError, match="no option xyz=: it has url, "):
             App(URL, xyz=3)  # type: ignore[call-arg]
 
     def test_what_was_not_awaited_is_named_by_the_app(self, app: App) -> None:

@@ -88,7 +88,7 @@ def test_a_request_waits_until_it_serves_again(
     with app:
         assert caller.request("echo", 1, timeout=30) == 1
         with replica_of_nobody(own_server, stale):
-            end = threading.Timer(0.5, own_server.execute, ("REPLICAOF", "NO", "ONE"))
+            end = threading.Timer(0.1, own_server.execute, ("REPLICAOF", "NO", "ONE"))
             end.start()
             assert caller.request("echo", 2, timeout=30) == 2
             end.join()
