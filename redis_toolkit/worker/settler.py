@@ -122,7 +122,7 @@ class Settler:
         taken, holdings = answered.taken, self._consumer.holdings
         if taken.counted:
             self.owed -= len(taken.counted)
-            holdings.remove([one.held for one in taken.counted])
+            holdings.settled(taken.counted)
             self._kept.worked()
             self._follow(self._consumer.performer.after(taken.counted, taken.waiters))
         if taken.lost:

@@ -301,7 +301,7 @@ class WorkThreads(Crew[Item, Settlement]):
     def _settled(self, me: WorkThread, taken: Taken) -> None:
         """Hold no more what has ended; keep what the server did not settle."""
         if taken.counted:
-            self._holdings.remove([one.held for one in taken.counted])
+            self._holdings.settled(taken.counted)
             me.after += self._performer.after(taken.counted, taken.waiters)
         if taken.lost:
             held = [one.held for one in taken.lost]
