@@ -21,7 +21,16 @@ from typing import Any, TypeVar
 
 from redis_toolkit.errors import ConfigurationError
 
-__all__ = ["after_reading", "check_blocking", "in_thread", "new_loop", "run_on", "serving", "to_the_end"]
+__all__ = [
+    "after_reading",
+    "check_blocking",
+    "in_thread",
+    "new_loop",
+    "run_on",
+    "serving",
+    "to_the_end",
+    "turns",
+]
 
 T = TypeVar("T")
 LOOK = 0.1
@@ -109,6 +118,23 @@ def run_on(
         if time.monotonic() >= until:
             return None
     return None if future.cancelled() else future.result()
+
+
+def turns(loop: asyncio.AbstractEventLoop, until: float) -> bool:
+    """Return whether the loop of another thread, if it runs, does something until a time (monotonic seconds)."""
+    if asyncio._get_running_loop() is loop or not loop.is_running():
+        return True
+    turned = threading.Event()
+    try:
+        loop.call_soon_threadsafe(turned.set)
+    except RuntimeError:  # it has been closed
+        return True
+    while not turned.wait(LOOK):
+        if time.monotonic() >= until:
+            return False
+        if not loop.is_running():
+            return True
+    return True
 
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:

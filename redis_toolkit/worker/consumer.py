@@ -92,7 +92,7 @@ class Consumer:
         """
         commands: list[Command] = []
         if taken.counted:
-            self.holdings.remove([one.held for one in taken.counted])
+            self.holdings.settled(taken.counted)
             commands = self.performer.after(taken.counted, taken.waiters)
         if taken.lost:
             held = [one.held for one in taken.lost]

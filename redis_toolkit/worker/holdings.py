@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis_toolkit._core.flow import Command
-from redis_toolkit._core.flows.work import Claimed, Held
+from redis_toolkit._core.flows.work import Claimed, Held, Settlement
 from redis_toolkit.jobs import Job
 from redis_toolkit.message import Message
 from redis_toolkit.worker.alone import Alone
@@ -94,6 +94,17 @@ class Holdings:
                 # with another count it was lost, and claimed again by this same process
                 if item is not None and item.claimed.deliveries == one.deliveries:
                     del self._items[place]
+
+    def settled(self, counted: Sequence[Settlement]) -> None:
+        """Hold these no more, as the server has counted how they ended; and forget that they were cancelled.
+
+        The server has forgotten it with the end: another task may have the id from now on.
+        """
+        self.remove([one.held for one in counted])
+        if self._cancelled:
+            ended = [str(one.id) for one in counted if one.outcome.state != "later"]
+            with self._lock:
+                self._cancelled.difference_update(ended)
 
     def running(self, older_than: float = 0.0) -> list[Item]:
         """Return what has been held for some seconds, and is not lost."""

@@ -43,7 +43,9 @@ from redis_toolkit.worker.threads import RequestThreads
 __all__ = ["Node", "new_process_name"]
 
 STUCK_SECONDS = 5.0
-"""Seconds beyond the grace period after which a loop that does not answer counts as blocked."""
+"""Seconds beyond the grace period that a loop has to end what it runs."""
+BLOCKED_SECONDS = 1.0
+"""Seconds beyond the grace period after which a loop that stands still is not waited for."""
 
 T = TypeVar("T")
 
@@ -93,6 +95,7 @@ class Node:
         self._waiting: int | None = None
         self._guard: asyncio.Task[None] | None = None
         self._guarding = True
+        self._is_blocked = False
         self._closed = threading.Event()
         responders = router.responders()
         clock = ServerClock()
@@ -236,13 +239,13 @@ class Node:
         ended = [pool.stop(deadline) for pool in self._pools]
         ended.append(self._durable.stop(deadline))
         if self._engines or self._durable.has_loops:
-            until = deadline + STUCK_SECONDS
+            until = self._patience(deadline)
             ended.append(bool(self._on_loop(lambda: self._stop_engines(deadline, waiting), until)))
         return all([*ended, *[lane.stop(deadline) for lane in self._lanes]])
 
     def _close(self, deadline: float, askers: set[asyncio.Task[Any]] | None = None) -> None:
         """Wait for those who asked for the stop, and close what handlers may use to their end."""
-        until = deadline + STUCK_SECONDS
+        until = self._patience(deadline)
         try:
             if askers and self._loop is not None:
                 left = max(deadline - time.monotonic(), 0)
@@ -258,6 +261,12 @@ class Node:
         finally:
             self._durable.close()
             self._closed.set()
+
+    def _patience(self, deadline: float) -> float:
+        """Return until when the loop is waited for (monotonic seconds): no more if a handler blocks it."""
+        if self._loop is not None and not self._is_blocked:
+            self._is_blocked = not loops.turns(self._loop, deadline + BLOCKED_SECONDS)
+        return time.monotonic() if self._is_blocked else deadline + STUCK_SECONDS
 
     async def _close_on_loop(self, deadline: float) -> None:
         if self._guard is not None:

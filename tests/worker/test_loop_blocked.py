@@ -119,7 +119,8 @@ def test_a_blocked_loop_holds_up_no_stop(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("redis_toolkit.worker.node.STUCK_SECONDS", 0.1)
+    monkeypatch.setattr("redis_toolkit.worker.node.STUCK_SECONDS", 3600)  # for loops that do something
+    monkeypatch.setattr("redis_toolkit.worker.node.BLOCKED_SECONDS", 0.1)
     monkeypatch.setattr("redis_toolkit.worker.loop_thread.LAST_SECONDS", 0.1)
     app, opened, inside = make(grace=0.1), threading.Event(), threading.Event()
 

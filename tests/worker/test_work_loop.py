@@ -334,6 +334,32 @@ def test_a_task_may_take_no_longer_than_its_timeout(make: Make, caller: Caller, 
     opened.set()
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_an_id_that_was_cancelled_may_be_used_again_at_once(make: Make, caller: Caller, kind: str) -> None:
+    app, begun = make(), threading.Event()
+
+    def work(number: int) -> int:
+        begun.set()
+        eventually(lambda: number or current_task().cancelled)
+        return number
+
+    async def work_later(number: int) -> int:
+        begun.set()
+        await asyncio.sleep(0 if number else 600)
+        return number
+
+    serve_queue(app, work=work if kind == "def" else work_later)
+    app.start()
+    [name] = caller.submit("work", [0])
+    assert begun.wait(30)
+    assert caller.cancel(name) == "asked"
+    caller.ended(1, "cancelled")
+    eventually(lambda: not app._service._node._durable.consumers[0].holdings, what="that it is known")  # type: ignore[union-attr]
+    caller.submit("work", [1])
+    caller.ended(1)
+    assert caller.record(name).state == "done"
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_task_that_cancels_itself_has_failed_and_the_others_go_on(
     make: Make, caller: Caller, waits: bool
