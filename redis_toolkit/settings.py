@@ -7,7 +7,6 @@ import: `default_url` does, when an `App` is built.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +120,8 @@ def settings_of(options: Mapping[str, Any], others: Sequence[str]) -> Settings:
     unknown = sorted(options.keys() - Options.__annotations__.keys())
     if not unknown:
         return Settings(**options)
+    import difflib  # here: it takes half a millisecond, and is for a mistake only
+
     known = [*Options.__annotations__, *others]
     near = [name for option in unknown for name in difflib.get_close_matches(option, known, n=1)]
     way_out = f"did you mean {', '.join(near)}?" if near else "see Settings for those it has"
