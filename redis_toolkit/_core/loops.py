@@ -121,7 +121,7 @@ def run_on(
 
 
 def turns(loop: asyncio.AbstractEventLoop, until: float) -> bool:
-    """Return whether the loop of another thread, if it runs, does something until a time, in monotonic s."""
+    """Return whether another thread's loop, if it runs, does something until then (monotonic seconds)."""
     if asyncio._get_running_loop() is loop or not loop.is_running():
         return True
     turned = threading.Event()

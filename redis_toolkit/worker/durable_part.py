@@ -91,7 +91,8 @@ class DurablePart:
     @property
     def wants_recycling(self) -> bool:
         """Whether handlers that never end have taken all places of one of them."""
-        return any(crew.wants_recycling for crew in self._crews)
+        engines: list[WorkThreads | WorkLoop] = [*self._crews, *self._loops]
+        return any(engine.wants_recycling for engine in engines)
 
     def start(self) -> None:
         """Make the groups, and start all threads.

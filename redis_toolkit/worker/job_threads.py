@@ -7,7 +7,8 @@ Rules:
   an item does. When one of these turns out not to be quick, the others are taken back.
 - All is asked for and told on the loop; only the handler runs in a thread, with a context of its own.
 - A handler that takes longer than its timeout is abandoned: its item is over, another thread takes the
-  place of its own, and what it returns at last is dropped.
+  place of its own, and what it returns at last is dropped. With as many such threads as there may be, a new
+  process would be better.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class JobThreads:
         self._ended = ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: set[_JobThread] = set()
+        self._abandoned: list[threading.Thread] = []
         self._free: list[_JobThread] = []
         self._over: deque[tuple[_JobThread, Item, Settlement]] = deque()
         self._waiting: deque[Item] = deque()
@@ -71,6 +73,16 @@ class JobThreads:
     @property
     def _busy(self) -> int:
         return len(self._threads) - len(self._free)
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads run a handler whose timeout is over; from any thread."""
+        return sum(one.is_alive() for one in self._abandoned)
+
+    @property
+    def wants_recycling(self) -> bool:
+        """Whether as many threads are abandoned as there may be: a new process would be better."""
+        return self.abandoned >= self._count
 
     def runs(self, runner: object) -> bool:
         """Return whether this is one of the threads."""
@@ -184,12 +196,14 @@ class JobThreads:
             return
         self._counters.add("abandoned")
         logger.error(
-            "%s runs %s for longer than its timeout of %g s: its thread is abandoned, and replaced",
+            "%s runs %s for longer than its timeout of %g s: its thread is abandoned, there are %d such",
             item.job.binding.name,
             item.id,
             item.job.policy.timeout,
+            self.abandoned + 1,
         )
         self._abandon(thread)
+        self._abandoned = [*(one for one in self._abandoned if one.is_alive()), thread.thread]
         self._ended(item, self._performer.timed_out(item))
         self._begin()
 

@@ -101,6 +101,11 @@ class WorkLoop:
         """Return whether this task, or thread, runs one of its handlers."""
         return self._runners.runs(runner) or self._threads.runs(runner)
 
+    @property
+    def wants_recycling(self) -> bool:
+        """Whether threads that never end have taken all places of its ``def`` jobs."""
+        return self._threads.wants_recycling
+
     def drain(self) -> None:
         """Claim no more, and give back what has not begun; `stop` follows. Called on the loop."""
         if self._stopping:

@@ -28,8 +28,11 @@ class Clock:
 
 
 def wait(timeout_ms: int = 5000, clock: type[Clock] = Clock, **more: Any) -> Driven:
-    flow = task_ends.wait(SOURCE, "7", "w", WIRE, timeout_ms=timeout_ms, now=lambda: clock.now, **more)
-    return Driven(flow)
+    """Return a wait that has begun: where no place is known, the task has been seen before."""
+    flow = Driven(
+        task_ends.wait(SOURCE, "7", "w", WIRE, timeout_ms=timeout_ms, now=lambda: clock.now, **more)
+    )
+    return flow if "place" in more or "unkept" in more else flow.answer([RUNNING])
 
 
 @pytest.fixture
@@ -95,21 +98,27 @@ class TestWaiting:
         with pytest.raises(TaskUnknown):  # its record expires between the two
             wait().answer(REFUSED).answer([NOWHERE])
 
-    def test_an_end_that_is_not_kept_is_looked_for_first(self) -> None:
-        flow = wait(unkept=True)
+    @pytest.mark.parametrize("unkept", [False, True])
+    def test_it_is_looked_for_first(self, unkept: bool) -> None:
+        flow = wait(unkept=unkept, place=None)
         assert flow.answer([RUNNING]).last(Exchange).request.id == "7"
+        assert wait(unkept=unkept, place=None).answer([ENDED]).result == Reply("7", 5)
         with pytest.raises(TaskUnknown):
-            wait(unkept=True).answer([NOWHERE])
+            wait(unkept=unkept, place=None).answer([NOWHERE])
+
+    def test_not_by_an_id_that_a_body_may_have_in_another_form(self) -> None:
+        flow = Driven(task_ends.wait(SOURCE, 'a "7"', "w", WIRE, timeout_ms=5000))
+        assert flow.last(Exchange).request.id == 'a "7"'
 
     def test_or_as_the_wait_begins_where_its_entry_is_known(self) -> None:
-        flow = wait(unkept=True, place=(1, "5-0"))
+        flow = wait(place=(1, "5-0"))
         script = flow.last(Exchange).request.build("rt:q:{q}:reply:w", 4000)
         assert script.keys[2:] == ("rt:q:{q}:delayed", "rt:q:{q}:p:low", "rt:q:{q}:reply:w")
         assert script.args[4:] == ("5-0",)
         flow.answer(REFUSED).answer([RUNNING])  # it was put off, and has another entry by now
         assert len(flow.last(Exchange).request.build("rt:i:{me.1}", 4000).keys) == 2
         with pytest.raises(TaskUnknown):
-            wait(unkept=True, place=(1, "5-0")).answer(REFUSED).answer([NOWHERE])
+            wait(place=(1, "5-0")).answer(REFUSED).answer([NOWHERE])
 
 
 class TestWaitingForMany:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -194,6 +195,7 @@ def test_one_that_expires(queue: Queue, app: App) -> None:
         queue.sent(task, 2, expires=datetime(2020, 1, 1, tzinfo=UTC)),
     ]
     fresh = [queue.sent(task, 3, expires=600), queue.sent(task, 4, expires=datetime(2100, 1, 1, tzinfo=UTC))]
+    time.sleep(0.1)  # a worker knows the server's time but for half a round trip
     with app:
         queue.results(fresh)
         for handle in expired:
@@ -377,6 +379,9 @@ def test_pausing_joining_purging(queue: Queue, app: App) -> None:
         while purged < 2:
             purged += queue.purge()
         assert [queue.do(handle, "status") for handle in gone] == ["unknown"] * 2
+        for handle in (*gone, queue.real.handle("never submitted")):
+            with pytest.raises(TaskUnknown):  # at once: it is not waited for
+                queue.result(handle, 5)
         found = queue.stats()
         assert (found.pending, found.ready, found.done) == (0, {"high": 0, "normal": 0, "low": 0}, 4)
         queue.resume()

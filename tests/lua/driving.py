@@ -44,9 +44,12 @@ def drive(server: Server, flow: Flow[T], first: Any = None) -> T:
         return result
 
 
-def exchange(server: Server, flow: Flow[Any]) -> tuple[Exchange, Any]:
-    """Send the first step of a flow that is an exchange, as a sync driver would; returns what it said."""
-    step = next(flow)
+def exchange(server: Server, flow: Flow[Any], first: Any = None) -> tuple[Exchange, Any]:
+    """Send a step of a flow that is an exchange, as a sync driver would; returns what it said.
+
+    `first` is that step, when the flow has been begun already.
+    """
+    step = first or next(flow)
     assert isinstance(step, Exchange)
     request = step.request
     [reply] = send(server, by_text(request.build(request.reply_key, step.deadline.timeout_ms)))

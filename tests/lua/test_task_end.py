@@ -20,11 +20,14 @@ from tests.lua.run import all_keys, expires_within, server_ms
 
 WIRE = Wire(JSONCodec(), 10_000)
 REPLY = keys.task_reply("q", "w1")
+SEEN = [b"ready", []]
+"""The answer to the look before a wait."""
 
 
 def wait(server: Server, wait_id: str = "w1", *, timeout_ms: int = 5000) -> int:
     flow = task_ends.wait(SOURCE, "7", wait_id, WIRE, timeout_ms=timeout_ms)
-    return int(exchange(server, flow)[1])
+    next(flow)
+    return int(exchange(server, flow, flow.send([SEEN]))[1])
 
 
 class TestWaiting:
@@ -56,12 +59,13 @@ class TestWaiting:
     def test_then_its_record_is_read(self, server: Server) -> None:
         server.execute("HSET", record("7"), "state", "done", "reply", '{"id":"7","data":5}')
         flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000)
-        assert exchange(server, flow)[1] == 0
+        next(flow)
+        assert exchange(server, flow, flow.send([SEEN]))[1] == 0
         assert drive(server, flow, flow.send(REFUSED)).data == 5
 
     def test_of_one_whose_entry_has_left_a_marker_comes(self, server: Server) -> None:
         def wait_for(place: Place) -> int:
-            flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000, unkept=True, place=place)
+            flow = task_ends.wait(SOURCE, "7", "w1", WIRE, timeout_ms=5000, place=place)
             return int(exchange(server, flow)[1])
 
         [item] = claimed(server, "7")
@@ -244,3 +248,11 @@ def test_counting(server: Server) -> None:
     assert found == Stats({"high": 1, "low": 2}, 1, 1, 1, True, 1, {"done": 1, "dead": 1})
     assert claim(server) == []
     assert GROUP == "workers"
+
+
+def test_what_was_given_back_by_a_paused_queue_counts_as_ready(server: Server) -> None:
+    items = claimed(server, "1", "2", "3")
+    drive(server, leases.pause(SOURCE))
+    drive(server, leases.release(SOURCE, "me", items[:2], 10_000))
+    found = drive(server, tasks.stats(SOURCE, PRIORITIES))
+    assert (found.ready, found.running, found.paused) == ({"high": 0, "low": 2}, 1, True)

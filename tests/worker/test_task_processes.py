@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from redis_toolkit import App
+from redis_toolkit import App, RemoteError
 from redis_toolkit.patterns import ReliableMessaging, TaskQueue
 from tests.kit.waiting import eventually
 from tests.worker.programs import Programs, both_answer, kill
@@ -66,6 +66,26 @@ def test_beside_requests_in_worker_processes(programs: Programs, client: App, qu
     assert {pid for _, pid in results} <= pids
     program.terminate()
     assert program.wait() == 0
+
+
+HANGING = """
+@queue.task(timeout=0.2)
+def hang(data=None):
+    wait_at_gate()
+
+app.run(workers=1)
+"""
+
+
+@pytest.mark.fault(8, "tasks")
+def test_a_process_whose_threads_hang_is_replaced(programs: Programs, queue: TaskQueue) -> None:
+    """The queue is served on the event loop, which goes on; a ``def`` task has no place left there."""
+    programs.serving(TASKS, HANGING, workers=1, settings={"concurrency": 1, "grace": 0.1})
+    _, first = queue.submit("double", 1).result(DEADLINE)
+    with pytest.raises(RemoteError, match="TimeoutError"):
+        queue.submit("hang", None).result(DEADLINE)
+    eventually(lambda: queue.submit("double", 1).result(DEADLINE)[1] != first, what="another process")
+    programs.open_gate()
 
 
 @pytest.mark.fault(1, "tasks")

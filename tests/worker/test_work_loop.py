@@ -329,9 +329,13 @@ def test_a_task_may_take_no_longer_than_its_timeout(make: Make, caller: Caller, 
     assert set(caller.letters().values()) == {"timeout"}
     assert gate.cancelled == 5
     assert app.counters["abandoned"] == 1
+    node = app._service._node
+    assert node is not None
+    assert node.wants_recycling
     caller.submit("quick", range(5))
     caller.ended(5)
     opened.set()
+    eventually(lambda: not node.wants_recycling, what="the end of the abandoned thread")
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])

@@ -3,8 +3,9 @@
 Rules:
 
 - Waiting does not poll: the address of the waiter is left with the queue, and whoever settles the task
-  pushes the reply there. Should that push get lost, the wait is renewed every `SLICE_MS`; then it is also
-  seen whether the task exists at all.
+  pushes the reply there. Should that push get lost, the wait is renewed every `SLICE_MS`.
+- Before the first wait, and before each renewed one, it is seen whether the task exists at all: by its entry
+  as the wait begins, if that is known. In one step, as a task is always in one place: ready, later, or ended.
 - A wait ends at its deadline and not before: connections that are lost meanwhile are waited for.
 - Nothing is stored about a task that is ready: it is an entry of a stream. So unless its entry is known,
   cancelling one leaves its id with the queue, and who claims it asks for these ids when there are any.
@@ -12,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +49,9 @@ SEARCHED_BYTES = 4 * 1024 * 1024
 WINDOW = 1000
 PATIENCE = 5.0
 """Seconds after which a driver that has found no connection has tried again in between."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.:@ -]+")
+"""Ids that stand in a body as they are: other ones may be there and not be found."""
 
 Place: TypeAlias = tuple[int, str]
 """Which stream of a source has the entry (from 0), and the entry's id."""
@@ -130,8 +135,7 @@ def wait(
     Args:
         wait_id: names the reply list of a sync caller; used for one wait only.
         place: where its entry was, if that is known.
-        unkept: its end is not kept, so it may have ended without a trace: looked for before waiting, or as
-            the wait begins when its place is known.
+        unkept: its end is not kept, so it may have ended without a trace.
         now: a clock in seconds.
 
     Raises:
@@ -140,9 +144,9 @@ def wait(
         ServerUnreachable: no connection; tried for as long as a short operation would.
     """
     reply_key = keys.task_reply(source.name, wait_id)
-    outgoing = _outgoing(source, task_id, reply_key, place if unkept else None)
+    outgoing = _outgoing(source, task_id, reply_key, place)
     end = now() + timeout_ms / 1000
-    look = unkept and place is None
+    look = place is None and (unkept or _PLAIN.fullmatch(task_id) is not None)
     while True:
         began = now()
         slice_ms = max(min(int((end - began) * 1000), SLICE_MS), 1)
@@ -151,6 +155,7 @@ def wait(
                 ended = yield from _ended(source, task_id, place, wire)
                 if ended is not None:
                     return ended
+                look = False
             outcome = yield Exchange(outgoing, wire.read_reply, Deadline(slice_ms))
         except (RequestTimeout, OutcomeUnknown) as error:
             if now() >= end:
