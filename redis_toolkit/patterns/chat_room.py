@@ -102,7 +102,7 @@ class ChatRoom:
                 running loop, or on one of its own), parameters as in `App.on`. None: iterate over what is
                 returned.
             history: how many of the last messages to begin with.
-            since: the id of a message, to begin with all that was said after it.
+            since: the id of a message, to begin with all that was said after it; ``"0-0"`` for all there is.
             metadata: said of the user in `members`, as JSON.
             on_gap: called with a `Gap`, in the order of the messages, where the history does not go back far
                 enough to tell what was missed.
@@ -302,6 +302,9 @@ class ChatRoom:
         on_gap: Callable[[Gap], Any] | None,
     ) -> Entrance:
         check_whole("history", history, least=0)
+        given: object = metadata
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigurationError(f"metadata={ascii(given)[:80]} must be a map of names and values")
         if since is not None and history:
             raise ConfigurationError("join with history= or since=, not both")
         return Entrance(

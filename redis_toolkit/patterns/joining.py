@@ -80,7 +80,8 @@ class Entrance:
                 confirmed.result(max(until - time.monotonic(), 0))
             except TimeoutError as error:
                 raise self._late(error) from error
-            self._end(membership, *self._app._driver.run(self._join(membership)))
+            sent = time.monotonic()
+            self._end(membership, sent, *self._app._driver.run(self._join(membership)))
         except BaseException:
             membership._drop()
             raise
@@ -96,7 +97,8 @@ class Entrance:
             except TimeoutError as error:
                 raise self._late(error) from error
             await membership._watch_loop()
-            self._end(membership, *await self._app._async_driver.run(self._join(membership)))
+            sent = time.monotonic()
+            self._end(membership, sent, *await self._app._async_driver.run(self._join(membership)))
         except BaseException:
             membership._drop()
             raise
@@ -128,8 +130,10 @@ class Entrance:
         lease_ms = int(self._app.settings.lease * 1000)
         return rooms.join(self._room, self._kept, lease_ms, membership._lane.own, self._history)
 
-    def _end(self, membership: Membership, here: Here, entries: list[Entry]) -> None:
+    def _end(self, membership: Membership, sent: float, here: Here, entries: list[Entry]) -> None:
         lane = membership._lane
+        if self._hub.clock.now_ms() is None:
+            self._hub.clock.update(here.now, sent, time.monotonic())
         lane.own.since_ms = here.now
         self._hub.presence.add(lane)
         lane.begin(here, entries, self._since)
