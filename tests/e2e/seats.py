@@ -71,10 +71,12 @@ class Seats:
     ) -> None:
         self.room = ChatRoom(name, app=app, **kept)
         self._style = style
+        self._users: set[str] = set()
         self._background = background if style.calls == "awaited" else None
 
     def join(self, user: str, **options: Any) -> Seat:
         seat = Seat(self._background)
+        self._users.add(user)
         hear = seat.hear_async if self._style.handlers == "async def" else seat.hear
         options.setdefault("on_gap", seat.gaps.append)
         if self._background is None:
@@ -86,6 +88,10 @@ class Seats:
 
             seat.membership = self._background.run(join())
         return seat
+
+    def leave_all(self) -> None:
+        for user in self._users:
+            self.room.leave(user)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if self._background is None:

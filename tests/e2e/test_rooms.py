@@ -23,8 +23,7 @@ from tests.kit.waiting import eventually
 def seats(every_style: None, app: App, style: Style, background: Background | None) -> Iterator[Seats]:
     seats = Seats(app, style=style, background=background)
     yield seats
-    for user in ("ann", "ben", "cid"):
-        seats.leave(user)
+    seats.leave_all()
 
 
 class TestSaying:
@@ -110,7 +109,8 @@ class TestBeingThere:
         ben.stop()
         seats.join("cid")
         ann.sees(("join", "ben"), ("leave", "ben"), ("join", "cid"))
-        assert ben.got == [] and not ben.membership.active
+        assert ben.got == []
+        assert not ben.membership.active
 
     def test_who_is_there_since_when_with_what(self, seats: Seats) -> None:
         seats.join("ben", metadata={"color": "red"})

@@ -22,9 +22,7 @@ def room(app: App) -> ChatRoom:
 
 
 async def is_left(room: ChatRoom) -> None:
-    async with asyncio.timeout(30):
-        while await room.amembers():
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(eventually, lambda: not room.members())
 
 
 def test_iterating_in_a_thread_until_it_is_stopped(room: ChatRoom) -> None:

@@ -5,7 +5,8 @@
 -- Returns {the server's ms, number of users whose time has run out, last id of the log or '', and for each
 --   connection the entry that announces it or ''}.
 --
--- A user is announced with the first connection only. PEXPIRE is allowed when memory is full, and comes first.
+-- A user is announced with the first connection only. PEXPIRE comes first, as it is allowed when memory is full,
+-- and a script that has begun to write may go on then: who is there stays there.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expiry = string.format('%.0f', now + ARGV[2])

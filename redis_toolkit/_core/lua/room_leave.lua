@@ -4,13 +4,14 @@
 --   user, connection
 -- Returns how many users are gone.
 --
--- What frees memory comes first. A leave that cannot be announced, as memory is full, is one all the same.
+-- HDEL, which frees memory, comes first: a script that has begun to write may go on when memory is full.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local gone, refused = 0, nil
+local gone = 0
 for place = 4, #ARGV, 2 do
   local user, key = ARGV[place], KEYS[3] .. ARGV[place]
-  local had, latest = redis.call('HDEL', key, ARGV[place + 1]), 0
+  local latest = 0
+  redis.call('HDEL', key, ARGV[place + 1])
   for _, value in ipairs(redis.call('HVALS', key)) do
     latest = math.max(latest, tonumber(value:match('^%d+')) or 0)
   end
@@ -21,18 +22,14 @@ for place = 4, #ARGV, 2 do
     if redis.call('ZREM', KEYS[2], user) == 1 then
       gone = gone + 1
       local body = '{"type":"leave","user":' .. cjson.encode(user) .. ',"text":""}'
-      local entry = redis.pcall('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'b', body)
-      if type(entry) == 'table' then
-        refused = entry
-      else
-        local seconds, ms = entry:match('^(%d-)(%d%d%d)%-')
-        local head = '{"id":"' .. entry .. '","timestamp":' .. seconds .. '.' .. ms .. ','
-        redis.pcall('PUBLISH', ARGV[1], head .. body:sub(2))
-        if ARGV[3] ~= '0' then
-          redis.call('PEXPIRE', KEYS[1], ARGV[3])
-        end
+      local entry = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'b', body)
+      local seconds, ms = entry:match('^(%d-)(%d%d%d)%-')
+      local head = '{"id":"' .. entry .. '","timestamp":' .. seconds .. '.' .. ms .. ','
+      redis.pcall('PUBLISH', ARGV[1], head .. body:sub(2))
+      if ARGV[3] ~= '0' then
+        redis.call('PEXPIRE', KEYS[1], ARGV[3])
       end
     end
   end
 end
-return refused or gone
+return gone

@@ -4,12 +4,14 @@
 --   since, 5 how many at most
 -- Returns how many.
 --
--- The announcement comes first: while memory is full, they stay until it can be made.
+-- ZREM, which frees memory, comes first: a script that has begun to write may go on when memory is full.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_ms = string.format('%.0f', now - ARGV[4])
 local lost = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', until_ms, 'LIMIT', 0, ARGV[5])
 for _, user in ipairs(lost) do
+  redis.call('ZREM', KEYS[2], user)
+  redis.call('DEL', KEYS[3] .. user)
   local body = '{"type":"leave","user":' .. cjson.encode(user) .. ',"text":"","reason":"lost"}'
   local entry = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'b', body)
   local seconds, ms = entry:match('^(%d-)(%d%d%d)%-')
@@ -18,7 +20,5 @@ for _, user in ipairs(lost) do
   if ARGV[3] ~= '0' then
     redis.call('PEXPIRE', KEYS[1], ARGV[3])
   end
-  redis.call('ZREM', KEYS[2], user)
-  redis.call('DEL', KEYS[3] .. user)
 end
 return #lost
