@@ -39,10 +39,6 @@ PATIENCE = 10.0
 class Membership(Stopping):
     """A user in a room, by one connection. `ChatRoom.join` makes it.
 
-    Attributes:
-        user: who.
-        room: the id of the room.
-
     Example:
         ```python
         with room.join("ann") as membership:
@@ -68,10 +64,12 @@ class Membership(Stopping):
 
     @property
     def user(self) -> str:
+        """Who is in the room."""
         return self._lane.own.user
 
     @property
     def room(self) -> str:
+        """The id of the room."""
         return self._lane.room
 
     @property

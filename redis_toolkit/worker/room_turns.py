@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any
 
+from redis_toolkit._core import loops
 from redis_toolkit._core.contexts import begin
 from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.binding import Binding
@@ -31,6 +33,10 @@ logger = logging.getLogger("redis_toolkit")
 
 BATCH = 64
 """Messages of one turn, at most: then others have theirs."""
+
+
+_served: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+"""Loops that run callbacks of rooms, and of how many members; not those that run handlers anyway."""
 
 
 class _Callbacks:
@@ -154,6 +160,13 @@ class LoopTurns(_Callbacks):
         self._read = read
         self._ended = ended
         self._pump: asyncio.Task[None] | None = None
+        self._serving = loop not in loops.serving
+        if self._serving:
+            _served[loop] = _served.get(loop, 0) + 1
+            loops.serving.add(loop)
+        elif loop in _served:
+            _served[loop] += 1
+            self._serving = True
 
     def wake(self) -> None:
         """Ask for a turn."""
@@ -164,11 +177,24 @@ class LoopTurns(_Callbacks):
                 self._ended()
 
     def _begin(self) -> None:
-        if not self._lane.closed:
+        if self._lane.closed:
+            self._finish()
+        else:
             self._pump = self._loop.create_task(self._turns())
             self._pump.add_done_callback(self._done)
 
+    def _finish(self) -> None:
+        """The loop runs no callback of this member any more: blocking calls on it are its own business."""
+        if self._serving:
+            self._serving = False
+            _served[self._loop] -= 1
+            if not _served[self._loop]:
+                del _served[self._loop]
+                loops.serving.discard(self._loop)
+
     def _done(self, pump: asyncio.Task[None]) -> None:
+        if self._lane.closed or pump.cancelled():
+            self._finish()
         if pump.cancelled():
             self._ended()
         elif pump.exception() is not None:

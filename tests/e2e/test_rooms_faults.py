@@ -16,7 +16,7 @@ from redis_toolkit.patterns import ChatRoom
 from redis_toolkit.settings import Settings
 from tests.e2e.conftest import MakeApp
 from tests.e2e.seats import Seats, events, texts
-from tests.e2e.styles import Background, Style
+from tests.e2e.styles import BASE, Background, Style
 from tests.kit.processes import Process
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
@@ -102,6 +102,7 @@ def start(own_server: Server, tmp_path: Path) -> Iterator[Any]:
 
 class TestTheNetwork:
     @pytest.mark.fault(16, "chat")
+    @pytest.mark.parametrize("style", [BASE, Style("async def", "awaited")], ids=str, indirect=True)
     @pytest.mark.parametrize("how", ["fin", "rst"])
     def test_what_is_said_while_it_is_cut_is_read_once_and_in_order(
         self, cut: Seats, proxy: Proxy, talker: ChatRoom, how: str

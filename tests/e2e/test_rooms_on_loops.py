@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from redis_toolkit import App, ConfigurationError
+from redis_toolkit._core import loops
 from redis_toolkit.patterns import ChatRoom
 from tests.e2e.seats import texts
 from tests.kit.servers import Server
@@ -118,10 +119,19 @@ def test_so_does_one_in_a_callback_of_a_room(room: ChatRoom, app: App) -> None:
         except ConfigurationError as error:
             errors.append(error)
 
+    async def main() -> None:
+        async with room.ajoin("ann", hear), room.ajoin("ann", hear):
+            await room.asend_message("ben", 1)
+            await asyncio.to_thread(eventually, lambda: len(errors) == 2)
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop() not in loops.serving
+        await app._async_driver.close()
+
+    asyncio.run(main())
     with room.join("ann", hear):
         room.send_message("ben", 1)
-        eventually(lambda: errors)
-    assert "await asend_message()" in str(errors[0])
+        eventually(lambda: len(errors) == 3)
+    assert all("await asend_message()" in str(error) for error in errors)
 
 
 def test_a_loop_that_ends_leaves(room: ChatRoom) -> None:
