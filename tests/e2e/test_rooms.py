@@ -13,7 +13,7 @@ import pytest
 
 from redis_toolkit import App, ConfigurationError, EncodeError, PayloadTooLarge
 from redis_toolkit.patterns import ChatRoom, RoomInfo
-from tests.e2e.seats import Seats, events, texts
+from tests.e2e.seats import Seat, Seats, events, texts
 from tests.e2e.styles import Background, Style
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -174,6 +174,10 @@ class TestBeingThere:
         assert seats.metadata() == {"topic": "tea", "names": ["a"]}
 
 
+def ends_with(seat: Seat, text: Any) -> None:
+    eventually(lambda: texts(seat.got)[-1:] == [text])
+
+
 class TestHistory:
     def test_pages_of_it(self, seats: Seats) -> None:
         ids = [seats.send_message("ann", number) for number in range(10)]
@@ -203,8 +207,12 @@ class TestHistory:
         assert ann.gaps == []
 
     def test_no_gap_and_no_duplicate_while_messages_arrive(self, seats: Seats, app: App) -> None:
-        said, stop = [], threading.Event()
+        said: list[int] = []
+        stop = threading.Event()
         sender = ChatRoom("lobby", app=app)
+
+        def has_more(count: int) -> bool:
+            return eventually(lambda: len(said) > count)
 
         def talk() -> None:
             while not stop.is_set() or len(said) < 300:
@@ -215,14 +223,13 @@ class TestHistory:
         talking.start()
         joined = []
         for user in ("ann", "ben", "cid"):
-            seen = len(said)
-            eventually(lambda seen=seen: len(said) > seen + 20)
+            has_more(len(said) + 20)
             joined.append(seats.join(user, history=10))
             joined.append(seats.join(user, since="0-0"))
         stop.set()
         talking.join()
         for seat in joined:
-            eventually(lambda seat=seat: texts(seat.got)[-1:] == [said[-1]])
+            ends_with(seat, said[-1])
             heard = texts(seat.got)
             assert heard == list(range(heard[0], said[-1] + 1))
             assert seat.gaps == []
@@ -238,7 +245,8 @@ class TestHistory:
         assert 0 < server.execute("PTTL", "rt:r:{aged}:log") <= 300
         eventually(lambda: aged.history() == [])
         none = ChatRoom("none", app=app, history_count=0)
-        with none.join("ann", (got := []).append):
+        got: list[dict[str, Any]] = []
+        with none.join("ann", got.append):
             none.send_message("ann", 1)
             eventually(lambda: texts(got) == [1])
         assert none.history() == []
@@ -279,9 +287,9 @@ def test_any_name_is_just_a_name(app: App, server: Server, name: str) -> None:
     [
         lambda room: ChatRoom(""),
         lambda room: ChatRoom("x" * 1001),
-        lambda room: ChatRoom(7),
+        lambda room: ChatRoom(7),  # type: ignore[arg-type]
         lambda room: ChatRoom("a", app=App(), url="redis://localhost"),
-        lambda room: ChatRoom("a", app="redis://localhost"),
+        lambda room: ChatRoom("a", app="redis://localhost"),  # type: ignore[arg-type]
         lambda room: ChatRoom("a", history_count=-1),
         lambda room: ChatRoom("a", history_age=0),
         lambda room: room.join(""),

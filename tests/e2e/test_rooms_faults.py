@@ -100,6 +100,16 @@ def start(own_server: Server, tmp_path: Path) -> Iterator[Any]:
         yield start
 
 
+def another_connection(proxy: Proxy) -> None:
+    """The reader tries again."""
+    before = proxy.accepted
+    eventually(lambda: proxy.accepted > before)
+
+
+def all_heard(got: list[Any], number: int) -> None:
+    eventually(lambda: texts(got) == [number])
+
+
 class TestTheNetwork:
     @pytest.mark.fault(16, "chat")
     @pytest.mark.parametrize("style", [BASE, Style("async def", "awaited")], ids=str, indirect=True)
@@ -137,8 +147,7 @@ class TestTheNetwork:
         for direction in ("down", "up"):
             proxy.blackhole(direction)
             talker.send_message("dan", direction)
-            before = proxy.accepted
-            eventually(lambda before=before: proxy.accepted > before)  # the reader tries again
+            another_connection(proxy)
             proxy.heal()
         ann.hears("down", "up")
         assert ann.gaps == []
@@ -224,12 +233,10 @@ def test_without_memory_a_message_is_refused_whole(own_server: Server, room_of: 
     seats = room_of(own_server.url)
     ann = seats.join("ann")
     own_server.execute("CONFIG", "SET", "maxmemory", 1)
-    for call in (
-        lambda: seats.send_message("ann", 1, id="1"),
-        lambda: seats.send_direct("ann", "ben", 1),
-    ):
-        with pytest.raises(StoreFull):
-            call()
+    with pytest.raises(StoreFull):
+        seats.send_message("ann", 1, id="1")
+    with pytest.raises(StoreFull):
+        seats.send_direct("ann", "ben", 1)
     seats.join("ben").stop()
     ann.sees(("join", "ben"), ("leave", "ben"))
     assert texts(seats.history()) == []
@@ -295,7 +302,7 @@ class TestScale:
             for number in range(0, 1000, 100):
                 for user in range(10):
                     got = heard[number, user]
-                    eventually(lambda got=got, number=number: texts(got) == [number])
+                    all_heard(got, number)
             clients = bus.client().client_list()
             assert len([one for one in clients if one["name"] != "test" and one["cmd"] != "client|list"]) <= 3
             assert len(ChatRoom.rooms(app)) == 1000
