@@ -29,7 +29,7 @@ def heard(server: Server) -> Iterator[Any]:
         assert pubsub.get_message(timeout=30) is not None
 
         def heard() -> list[tuple[str, str]]:
-            found = []
+            found: list[tuple[str, str]] = []
             server.execute("PUBLISH", "end", "")
             while True:
                 message = pubsub.get_message(timeout=30)
