@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,9 @@ from redis_toolkit.errors import ConfigurationError, DecodeError, PayloadTooLarg
 __all__ = [
     "FIRST",
     "Id",
+    "before",
     "id_of",
+    "own_copy",
     "read_entry",
     "read_map",
     "read_published",
@@ -97,6 +100,8 @@ def read_entry(entry: bytes, body: bytes) -> dict[str, Any]:
     if type(message) is not dict:
         raise DecodeError(f"a message of a room is a map, not {type(message).__name__}")
     text = entry.decode("ascii")
+    for name in ("id", "timestamp"):
+        message.pop(name, None)
     return {"id": text, "timestamp": id_of(text)[0] / 1000, **message}
 
 
@@ -112,6 +117,21 @@ def id_of(text: object, name: str = "id") -> Id:
             f"{name}={ascii(text)[:80]} is no id of a message, such as '1700000000000-0'"
         )
     return int(found[1]), int(found[2])
+
+
+def before(id: Id) -> Id:
+    """Return the id that is just before another one."""
+    ms, number = id
+    return (ms, number - 1) if number else (ms - 1, 2**64 - 1)
+
+
+def own_copy(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a message that whoever gets it may change."""
+    copied = dict(message)
+    for name, value in message.items():
+        if type(value) is dict or type(value) is list:
+            copied[name] = copy.deepcopy(value)
+    return copied
 
 
 def text_of_id(id: Id) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -366,7 +367,11 @@ class ChatRoom:
 
     def _metadata(self) -> Flow[dict[str, Any]]:
         found = yield from rooms.metadata(self.room_id)
-        return {name: read_map(value) for name, value in found.items()}
+        fields = {}
+        for name, value in found.items():
+            with suppress(DecodeError):  # not written by us
+                fields[name] = read_map(value)
+        return fields
 
     def _set_metadata(self, fields: dict[str, Any]) -> Flow[None]:
         said = {name: write_map({"": value})[4:-1] for name, value in fields.items() if value is not None}

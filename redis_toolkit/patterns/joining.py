@@ -135,7 +135,7 @@ class Entrance:
         if self._hub.clock.now_ms() is None:
             self._hub.clock.update(here.now, sent, time.monotonic())
         lane.own.since_ms = here.now
-        self._hub.presence.add(lane)
+        self._hub.keep(lane)
         lane.begin(here, entries, self._since)
 
     def _unreadable(self, room: str, error: Any) -> None:

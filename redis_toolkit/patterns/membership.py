@@ -22,6 +22,7 @@ from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.running import Stopping
+from redis_toolkit.room_message import own_copy
 from redis_toolkit.worker.room_lane import PAGE, Item, RoomLane
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Membership(Stopping):
     def _message(self, item: Item) -> dict[str, Any] | None:
         """Return a message; a gap is told, and is none."""
         if not isinstance(item, Gap):
-            return dict(item)
+            return own_copy(item)
         logger.warning("messages of room %r may be missing for %r: %s", self.room, self.user, item.reason)
         if self._on_gap is not None:
             self._on_gap(item)

@@ -61,6 +61,7 @@ class RoomHub:
         self._loop: LoopThread | None = None
         self._lock = threading.Lock()
         self._unread = 0
+        self._leaves = False
         self._said = -QUIET
         self.presence = RoomPresence(connections, settings, self.clock, self._ends, self._beaten)
         self._reader = RoomReader(connections, settings, self.clock, self.unreadable, self.presence.beat_soon)
@@ -84,6 +85,16 @@ class RoomHub:
             self.lanes.discard(lane)
         self.presence.look()
         return done
+
+    def keep(self, lane: RoomLane) -> None:
+        """Keep a lane in its room, which it has joined; at exit it leaves."""
+        self.presence.add(lane)
+        if lane.closed:  # somebody has stopped it meanwhile
+            self.presence.remove(lane)
+        if not self._leaves:
+            self._leaves = True  # before the embedded server ends, which was started by now
+            atexit.unregister(_leave)
+            atexit.register(_leave)
 
     def loop(self) -> LoopThread:
         """Return a loop for ``async def`` callbacks of who has none."""
@@ -131,16 +142,11 @@ class RoomHub:
 
 _hubs: dict[tuple[Connections, Settings], RoomHub] = {}
 _lock = threading.Lock()
-_registered = False
 
 
 def enter(connections: Connections, settings: Settings, lane: RoomLane) -> RoomHub:
     """Return the hub of this process for a server, with one more lane in it."""
-    global _registered
     with _lock:
-        if not _registered:
-            _registered = True
-            atexit.register(_leave)
         hub = _hubs.get((connections, settings))
         started = hub is None
         if hub is None:

@@ -23,7 +23,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flows.rooms import Connected, Entry, Here, Kept, Page
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Gap
-from redis_toolkit.room_message import FIRST, Id, id_of, read_entry, text_of_id
+from redis_toolkit.room_message import FIRST, Id, before, id_of, read_entry, text_of_id
 from redis_toolkit.settings import Settings
 
 __all__ = ["PAGE", "Item", "RoomLane"]
@@ -79,6 +79,7 @@ class RoomLane:
         self._begun = False
         self._seen = FIRST  # the last one that was put here
         self._taken = FIRST  # the last one that was taken
+        self._known: Id | None = None  # of the log that it was then
         self._joined = (FIRST, "")  # the last one before it began, and the one that announced it
         self._since, self._reason = time.time(), ""
 
@@ -105,19 +106,29 @@ class RoomLane:
         with self._lock:
             last = id_of(here.last) if here.last else FIRST
             self._joined = last, here.announced[0]
-            for entry in entries:
-                self._read(entry)
             self._seen = self._taken = last if since is None else since
+            if entries:
+                self._seen = self._taken = before(id_of(entries[0][0].decode("ascii")))
+                for entry in entries:
+                    self._read(entry)
+                self._seen = last
             self._since, self._reason = time.time(), "not all that was said since then is kept"
             self._stalled, self._begun = False, True
             if since is None:
                 self._catch_up()
             self._call()
 
-    def fall_behind(self, since: float, reason: str) -> None:
-        """Note that messages may have been missed since a time (wall-clock seconds)."""
+    def fall_behind(self, since: float, reason: str, seen: Id | None = None) -> None:
+        """Note that messages may have been missed since a time (wall-clock seconds).
+
+        Args:
+            since: the time.
+            reason: what happened.
+            seen: the last id that was put here before that, if some may have been since.
+        """
         with self._lock:
             self._aside = None
+            self._known = seen
             if self._begun and not self._behind:
                 self._behind = True
                 self._since, self._reason = since, reason
@@ -131,7 +142,7 @@ class RoomLane:
     def compare(self, last: str, seen: Id) -> None:
         """See whether a log is the one that was heard: its last id is no less than ``seen`` before that."""
         if (id_of(last) if last else FIRST) < seen:
-            self.fall_behind(time.time(), "the server has lost what it kept of the room")
+            self.fall_behind(time.time(), "the server has lost what it kept of the room", seen)
 
     def _overflow(self) -> None:
         self._items.clear()
@@ -180,11 +191,12 @@ class RoomLane:
 
     def _has_lost(self, first: Id | None, last: Id) -> bool:
         """Return whether the log may have lost something after what was seen."""
-        if self._seen == FIRST:
+        seen, self._known = self._known or self._seen, None
+        if seen == FIRST:
             return False
-        if last < self._seen:
+        if last < seen:
             return True  # another log: the one before is gone
-        return last > self._seen and (first is None or first > self._seen)
+        return last > seen and (first is None or first > seen)
 
     def _catch_up(self) -> None:
         """The log has been read to its end: go on with what came meanwhile."""

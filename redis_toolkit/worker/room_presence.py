@@ -191,7 +191,8 @@ class RoomPresence:
                 logger.warning(
                     "%r was taken for lost in room %r, and has joined again", lane.own.user, lane.room
                 )
-                lane.fall_behind(time.time() - 2 * self._interval, "the room took this member for lost")
+                since = time.time() - 2 * self._interval
+                lane.fall_behind(since, "the room took this member for lost, or has lost all", before)
             else:
                 lane.compare(here.last, before)
 

@@ -67,7 +67,8 @@ class RoomReader:
         self._back = back
         self._lanes: dict[bytes, tuple[RoomLane, ...]] = {}
         self._confirmed: set[bytes] = set()
-        self._asked: deque[list[bytes]] = deque()
+        self._asked: deque[dict[bytes, None]] = deque()
+        self._pending: dict[bytes, int] = {}
         self._refused: set[bytes] = set()
         self._waiting: dict[RoomLane, Future[None]] = {}
         self._link: Link | None = None
@@ -117,8 +118,8 @@ class RoomReader:
                     gone.append(channel)
             if self._link is not None and gone:
                 self._send(self._link, [("UNSUBSCRIBE", *gone)])
-        if waiting is not None:
-            waiting.cancel()
+        if waiting is not None and waiting.set_running_or_notify_cancel():
+            waiting.set_exception(ServerUnreachable(f"room {lane.room!r} was left before it was joined"))
 
     @property
     def connected(self) -> bool:
@@ -173,8 +174,7 @@ class RoomReader:
     def _lose(self, failure: Failed) -> None:
         with self._lock:
             link, self._link = self._link, None
-            self._confirmed.clear()
-            self._asked.clear()
+            self._reset()
         if link is not None:
             link.close()
         if self._stopping.is_set():
@@ -199,14 +199,13 @@ class RoomReader:
                 link.close()
                 return
             self._link = link
-            self._confirmed.clear()
-            self._asked.clear()
+            self._reset()
             self._refused.clear()
             names = list(self._lanes)
             commands: list[Command] = []
             for start in range(0, len(names), CHUNK):
                 some = names[start : start + CHUNK]
-                self._asked.append(list(some))
+                self._note(some)
                 commands.append(("SUBSCRIBE", *some))
             try:
                 link.send([*commands, ("PING",)])
@@ -218,9 +217,28 @@ class RoomReader:
         with self._lock:
             return {lane for lanes in self._lanes.values() for lane in lanes}
 
+    def _reset(self) -> None:
+        self._confirmed.clear()
+        self._asked.clear()
+        self._pending.clear()
+
+    def _note(self, channels: list[bytes]) -> None:
+        """Note what one command asks for: the server answers in this order."""
+        self._asked.append(dict.fromkeys(channels))
+        for channel in channels:
+            self._pending[channel] = self._pending.get(channel, 0) + 1
+
+    def _answered(self, channel: bytes) -> bool:
+        """Note that a command is answered; returns whether none is left that asks for this channel."""
+        self._pending[channel] = self._pending.get(channel, 1) - 1
+        if self._pending[channel]:
+            return False
+        del self._pending[channel]
+        return True
+
     def _ask(self, link: Link, channels: list[bytes]) -> None:
         """Subscribe to some channels; the lock is held."""
-        self._asked.append(list(channels))
+        self._note(channels)
         self._send(link, [("SUBSCRIBE", *channels)])
 
     @staticmethod
@@ -284,11 +302,11 @@ class RoomReader:
     def _confirm(self, channel: bytes) -> None:
         done: list[Future[None]] = []
         with self._lock:
-            if self._asked and channel in self._asked[0]:
-                self._asked[0].remove(channel)
+            if self._asked:
+                self._asked[0].pop(channel, None)
                 if not self._asked[0]:
                     self._asked.popleft()
-            if channel in self._lanes and not any(channel in names for names in self._asked):
+            if self._answered(channel) and channel in self._lanes:
                 self._confirmed.add(channel)
                 self._refused.discard(channel)
                 for lane in self._lanes[channel]:
@@ -314,8 +332,10 @@ class RoomReader:
         """Take a refusal: of one channel it is told to those who join it; of several, each is asked for."""
         failed: list[Future[None]] = []
         with self._lock:
-            names = self._asked.popleft() if self._asked else []
+            names = list(self._asked.popleft()) if self._asked else []
             link = self._link
+            for channel in names:
+                self._answered(channel)
             if len(names) > 1 and link is not None:
                 for channel in names:
                     self._ask(link, [channel])

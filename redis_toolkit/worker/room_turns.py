@@ -23,6 +23,7 @@ from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import PayloadMismatch, RedisToolkitError
 from redis_toolkit.message import Gap, Message
+from redis_toolkit.room_message import own_copy
 from redis_toolkit.worker import forked
 from redis_toolkit.worker.room_lane import Item, RoomLane
 from redis_toolkit.worker.room_pool import RoomPool
@@ -58,7 +59,7 @@ class _Callbacks:
                 item.reason,
             )
             return self._on_gap(item) if self._on_gap is not None else None
-        return self._binding.call(Message(self._channel, dict(item), id=item.get("id")))
+        return self._binding.call(Message(self._channel, own_copy(item), id=item.get("id")))
 
     def failed(self, error: BaseException) -> None:
         """Log what a callback raised."""

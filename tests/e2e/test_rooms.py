@@ -240,6 +240,27 @@ class TestHistory:
             assert seat.gaps == []
         assert texts(joined[1].got)[0] == 0
 
+    def test_garbage_in_it_is_left_out(self, seats: Seats, server: Server) -> None:
+        first = seats.send_message("ann", {"a": [1]}, more=[1])
+        for fields in (
+            ("b", b"\xff"),
+            ("b", "[]"),
+            ("x", "{}"),
+            ("b", '{"id":"9","timestamp":"x","text":2}'),
+        ):
+            server.execute("XADD", "rt:r:{lobby}:log", "*", *fields)
+        server.execute("HSET", "rt:r:{lobby}:meta", "mine", "{", b"\xff", "1")
+        assert seats.metadata() == {"\\xff": 1}
+        message, last = seats.history()
+        assert (message["id"], message["text"], last["text"]) == (first, {"a": [1]}, 2)
+        assert last["id"] != "9"
+        ann, ben = seats.join("ann", history=9), seats.join("ben", since="0-0")
+        eventually(lambda: len(ann.got) >= 2 and len(ben.got) >= 2)
+        assert [one["text"] for one in ann.got[:2]] == [{"a": [1]}, 2]
+        assert ann.got[:2] == ben.got[:2] == [message, last]
+        ann.got[0]["more"].append(2)
+        assert ben.got[0]["more"] == [1]
+
     def test_it_is_kept_by_count_and_by_age(self, app: App, server: Server) -> None:
         counted = ChatRoom("counted", app=app, history_count=3)
         for number in range(10):

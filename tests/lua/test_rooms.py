@@ -182,10 +182,12 @@ class TestPresence:
         here(server, one("ann", since=7), one("ann", "c2", since=5, metadata=b'{"a":1}'), one("ben"))
         ask(server, "ZADD", MEMBERS, 5, "ben")
         ask(server, "HSET", keys.room_user(ROOM, "ann"), "old", "5 5 {}", "mine", "x")
-        [ann] = drive(server, rooms.members(ROOM))
+        ask(server, "ZADD", MEMBERS, server_ms(server) + HOUR, b"\xff", server_ms(server) + HOUR, "unknown")
+        ann, unknown = drive(server, rooms.members(ROOM))
+        assert (unknown.user, unknown.connections) == ("unknown", [])
         assert (ann.user, ann.connections) == ("ann", [(5, b'{"a":1}'), (7, b"{}")])
-        ask(server, "ZADD", keys.rooms(), server_ms(server), "empty")
-        assert drive(server, rooms.rooms()) == [("lobby", 1)]
+        ask(server, "ZADD", keys.rooms(), server_ms(server), "empty", server_ms(server), b"\xff")
+        assert drive(server, rooms.rooms()) == [("lobby", 3)]
 
     def test_rooms_that_nobody_uses_are_forgotten(self, server: Server) -> None:
         ask(server, "ZADD", keys.rooms(), 5, "old")

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -307,10 +308,10 @@ def members(room: str) -> Flow[list[UserConnections]]:
         (("TIME",), ("ZRANGE", keys.room_members(room), 0, -1, "WITHSCORES")), repeatable=True
     )
     now = _ms(time)
-    users = [user for user, expiry in zip(flat[::2], flat[1::2], strict=True) if float(expiry) > now]
+    users = _texts(user for user, expiry in zip(flat[::2], flat[1::2], strict=True) if float(expiry) > now)
     found = []
     for start in range(0, len(users), FEW):
-        some = [user.decode("utf-8") for user in users[start : start + FEW]]
+        some = users[start : start + FEW]
         replies = yield Call(tuple(("HVALS", keys.room_user(room, user)) for user in some), repeatable=True)
         for user, values in zip(some, replies, strict=True):
             known = [_connection(value) for value in values]
@@ -322,9 +323,9 @@ def members(room: str) -> Flow[list[UserConnections]]:
 def rooms() -> Flow[list[tuple[str, int]]]:
     """Tell which rooms have members, and how many."""
     [time, names] = yield Call((("TIME",), ("ZRANGE", keys.rooms(), 0, -1)), repeatable=True)
-    now, found = _ms(time), []
-    for start in range(0, len(names), FEW):
-        some = [name.decode("utf-8") for name in names[start : start + FEW]]
+    now, known, found = _ms(time), _texts(names), []
+    for start in range(0, len(known), FEW):
+        some = known[start : start + FEW]
         counts = yield Call(
             tuple(("ZCOUNT", keys.room_members(name), f"({now}", "+inf") for name in some), repeatable=True
         )
@@ -370,6 +371,15 @@ def _merged(one: list[Entry], other: list[Entry]) -> list[Entry]:
 def _order(entry: Entry) -> tuple[int, int]:
     ms, _, number = entry[0].partition(b"-")
     return int(ms), int(number)
+
+
+def _texts(names: Iterable[bytes]) -> list[str]:
+    """Return names; what is no text was put there by somebody else."""
+    found = []
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            found.append(name.decode("utf-8"))
+    return found
 
 
 def _ms(time: list[bytes]) -> int:
