@@ -27,6 +27,14 @@ __all__ = [
     "RELEASE",
     "REQUEST",
     "REVIVE",
+    "ROOM_DIRECT",
+    "ROOM_HERE",
+    "ROOM_LEAVE",
+    "ROOM_READ",
+    "ROOM_SEEN",
+    "ROOM_SEND",
+    "ROOM_SWEEP",
+    "ROOM_TYPING",
     "SERVE",
     "SETTLE",
     "TASK_CANCEL",
@@ -106,3 +114,12 @@ TASK_SUBMIT = Script("task_submit")
 TASK_WAIT = Script("task_wait")
 TRIM = Script("trim")
 UNLOCK = Script("unlock")
+
+ROOM_DIRECT = Script("room_direct")
+ROOM_HERE = Script("room_here")
+ROOM_LEAVE = Script("room_leave")
+ROOM_READ = Script("room_read")
+ROOM_SEEN = Script("room_seen")
+ROOM_SEND = Script("room_send")
+ROOM_SWEEP = Script("room_sweep")
+ROOM_TYPING = Script("room_typing")

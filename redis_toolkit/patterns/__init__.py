@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from redis_toolkit.patterns.chat_room import ChatRoom
+from redis_toolkit.patterns.membership import Joining, Membership
 from redis_toolkit.patterns.queue_stats import QueueStats
 from redis_toolkit.patterns.reliable_messaging import ReliableMessaging
 from redis_toolkit.patterns.request_response import RequestResponse
+from redis_toolkit.patterns.room_views import Member, RoomInfo
 from redis_toolkit.patterns.task import AsyncTask, Task
 from redis_toolkit.patterns.task_call import TaskCall
 from redis_toolkit.patterns.task_handle import TaskHandle
@@ -14,6 +17,12 @@ from redis_toolkit.patterns.task_queue import TaskQueue
 __all__ = [
     "ReliableMessaging",
     "RequestResponse",
+    # rooms
+    "ChatRoom",
+    "Joining",
+    "Member",
+    "Membership",
+    "RoomInfo",
     # queues and what they hand out
     "AsyncTask",
     "QueueStats",

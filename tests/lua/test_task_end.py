@@ -253,6 +253,6 @@ def test_counting(server: Server) -> None:
 def test_what_was_given_back_by_a_paused_queue_counts_as_ready(server: Server) -> None:
     items = claimed(server, "1", "2", "3")
     drive(server, leases.pause(SOURCE))
-    drive(server, leases.release(SOURCE, "me", items[:2], 10_000))
+    drive(server, trips.release(SOURCE, "me", items[:2], 10_000))
     found = drive(server, tasks.stats(SOURCE, PRIORITIES))
     assert (found.ready, found.running, found.paused) == ({"high": 0, "low": 2}, 1, True)
