@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import os
@@ -102,7 +103,7 @@ class LoopWatch:
 
     def _is_waiting(self) -> bool:
         """Return whether the loop waits for something to do, as far as that can be seen: asyncio's can."""
-        frame = sys._current_frames().get(self._runner) if self._runner is not None else None
+        frame = _frame_of(self._runner)
         if frame is None or frame.f_code.co_name != "select" or frame.f_back is None:
             return False
         return frame.f_back.f_code is asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
@@ -111,7 +112,7 @@ class LoopWatch:
         if self._said:
             return
         self._said = True
-        frame = sys._current_frames().get(self._runner) if self._runner is not None else None
+        frame = _frame_of(self._runner)
         logger.warning(
             "the event loop of the handlers has stood still for %.1f s%s: `await` what takes long, or make "
             "the handler a `def`, which runs in a thread",
@@ -129,6 +130,21 @@ class LoopWatch:
                 place = f" at {code.co_filename}:{frame.f_lineno}"
             frame = frame.f_back
         return (f" in handler {handler}" if handler else "") + place
+
+
+def _frame_of(thread: int | None) -> FrameType | None:
+    """Return where a thread is.
+
+    Without garbage collection meanwhile: before Python 3.12, one that ends a thread-local there waits for
+    ever, and all other threads with it (CPython 106883).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread) if thread is not None else None
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _codes(binding: Binding) -> list[CodeType]:

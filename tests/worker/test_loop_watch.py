@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit.worker import loop_watch
 from redis_toolkit.worker.loop_watch import LATE, LoopWatch
+from tests.kit.processes import Process
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
@@ -157,3 +159,29 @@ def test_a_loop_that_waits_is_not_woken() -> None:
         loop.call_soon_threadsafe(loop.stop)
         runner.join()
         loop.close()
+
+
+LOOKING = """
+import gc, threading
+from types import SimpleNamespace
+from redis_toolkit.worker.loop_watch import _frame_of
+
+for _ in range(4):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+for turn in range(1000):
+    gc.collect(0)
+    gc.set_threshold(1 + turn % 7)
+    lost = SimpleNamespace(local=threading.local())
+    lost.local.value, lost.itself = 1, lost
+    del lost
+    assert _frame_of(threading.get_ident()) is not None
+    gc.set_threshold(700)
+print(gc.isenabled())
+"""
+
+
+def test_looking_for_the_loop_is_safe_from_garbage_collection(tmp_path: Path) -> None:
+    """All threads of a process on Python 3.11 stood still for ever, in about one of ten such turns."""
+    with Process(directory=tmp_path, source=LOOKING) as program:
+        assert program.wait(120) == 0, program.output
+        assert program.stdout.split() == ["True"]
