@@ -39,6 +39,10 @@ __all__ = [
     "TRIM",
     "UNLOCK",
     "WITHDRAW",
+    "BROADCASTS",
+    "MARK_READ",
+    "NOTIFICATIONS",
+    "NOTIFY",
     "Script",
 ]
 
@@ -106,3 +110,8 @@ TASK_SUBMIT = Script("task_submit")
 TASK_WAIT = Script("task_wait")
 TRIM = Script("trim")
 UNLOCK = Script("unlock")
+
+BROADCASTS = Script("broadcasts")
+MARK_READ = Script("mark_read")
+NOTIFICATIONS = Script("notifications")
+NOTIFY = Script("notify")
