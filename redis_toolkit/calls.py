@@ -18,7 +18,7 @@ from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import MAX_SECONDS, check_whole
 from redis_toolkit.wire import Wire
 
-__all__ = ["UNSET", "Calls", "milliseconds"]
+__all__ = ["UNSET", "Calls", "checked_id", "milliseconds"]
 
 UNSET: Any = object()
 """Stands for a payload that was not given, as None is one."""
@@ -47,7 +47,7 @@ class Calls:
         id: str | None = None,
     ) -> Flow[int]:
         """Return the flow of `App.publish`."""
-        event = events.Event(self.wire_of(codec).live(data, headers), _checked_id(id))
+        event = events.Event(self.wire_of(codec).live(data, headers), checked_id(id))
         return _receivers(events.publish(checked_channel(channel), event))
 
     def publish_many(
@@ -123,7 +123,7 @@ def _all_receivers(flow: Flow[list[events.Published | StreamFull]]) -> Flow[list
     return receivers
 
 
-def _checked_id(id: object) -> str | None:
+def checked_id(id: object) -> str | None:
     """Return the id that a caller has chosen, if it can be one.
 
     Raises:

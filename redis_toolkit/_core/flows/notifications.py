@@ -13,13 +13,13 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import Any
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Flow, ScriptCall
+from redis_toolkit._core.flow import Arg, Call, Flow, ScriptCall
 from redis_toolkit._core.scripts import BROADCASTS, MARK_READ, NOTIFICATIONS, NOTIFY
 
 __all__ = [
@@ -169,12 +169,14 @@ class Unread:
         count: how many there are in all, as far as they were counted.
         more: whether there are more after these.
         lost: reasons why some of what came after the position may be missing.
+        since: the position, moved to where what is kept begins.
     """
 
     items: list[Kept]
     count: int
     more: bool = False
     lost: list[str] = field(default_factory=list)
+    since: Position = Position()
 
 
 def send(notice: Notice, limits: Limits) -> Flow[NoticeId]:
@@ -211,11 +213,12 @@ def unread(
     since = max(after.broadcast, mine.read_to, oldest)
     theirs = yield from _broadcasts(since, limit + 1 if limit else 0, mine.read, count=count)
     items = sorted(mine.items + theirs.items, key=lambda item: item.id)
-    lost = []
-    if after != START:
-        lost += _lost(after.own, mine.exists, mine.upto, mine.now - limits.age_ms, "notifications")
-        lost += _lost(after.broadcast, theirs.exists, theirs.upto, mine.now - limits.age_ms, "broadcasts")
-    return Unread(items[:limit], mine.count + theirs.count, len(items) > limit, lost)
+    own, lost = _begins(after.own, mine.exists, mine.upto, oldest.ms, "notifications")
+    broadcast, lost_too = _begins(after.broadcast, theirs.exists, theirs.upto, oldest.ms, "broadcasts")
+    lost = lost + lost_too if after != START else []
+    return Unread(
+        items[:limit], mine.count + theirs.count, len(items) > limit, lost, Position(own, broadcast)
+    )
 
 
 def position(user: str) -> Flow[Position]:
@@ -237,17 +240,17 @@ def position(user: str) -> Flow[Position]:
     )
 
 
-def mark_read(user: str, ids: Iterable[NoticeId], event: bytes, limits: Limits) -> Flow[int]:
+def mark_read(user: str, ids: Sequence[NoticeId], event: bytes, limits: Limits) -> Flow[int]:
     """Mark some as read, and tell the user's devices; returns how many were unread."""
-    own = [id for id in ids if not id.broadcast]
-    broadcasts = [id for id in ids if id.broadcast]
+    own = [one for one in ids if not one.broadcast]
+    broadcasts = [one for one in ids if one.broadcast]
     if not broadcasts:
         return (yield from _mark(user, limits, event, own=own))
     mine = yield from _own(user, limits, 0, START)
     since = max(mine.read_to, NoticeId(max(mine.now - limits.age_ms, 0), broadcast=True))
     before = yield from _broadcasts(since, 0, mine.read, count=True)
-    after = yield from _broadcasts(since, 0, mine.read | {id.entry for id in broadcasts}, count=True)
-    beyond = [id for id in broadcasts if id > after.read_to]
+    after = yield from _broadcasts(since, 0, mine.read | {one.entry for one in broadcasts}, count=True)
+    beyond = [one for one in broadcasts if after.read_to < one <= after.last]
     gone = yield from _mark(user, limits, event, own=own, broadcasts=beyond, upto=after.read_to)
     return gone + before.count - after.count
 
@@ -325,21 +328,21 @@ def _mark(
     below: str = "",
 ) -> Flow[int]:
     names = (keys.notifications(user), keys.notification_read(user))
-    head = (keys.notification_events(user), event, limits.age_ms, upto.entry if upto else "", below, len(own))
-    args = (*head, *(id.entry for id in own), *(id.entry for id in broadcasts))
+    head = (keys.notification_events(user), event, limits.age_ms, upto.entry if upto else "", below)
+    args: tuple[Arg, ...] = (*head, len(own), *(one.entry for one in own), *(one.entry for one in broadcasts))
     [gone] = yield Call((ScriptCall(MARK_READ, names, args),), repeatable=True)
     return int(gone)
 
 
-def _lost(seen: NoticeId, exists: bool, upto: NoticeId, oldest_ms: int, what: str) -> list[str]:
-    """Return why some of what came after one that was seen may be missing."""
+def _begins(
+    seen: NoticeId, exists: bool, upto: NoticeId, oldest_ms: int, what: str
+) -> tuple[NoticeId, list[str]]:
+    """Return after which id nothing is missing, and why something before it may be."""
     if upto > seen:
-        return [f"{what} were dropped: more came than are kept"]
-    if seen.ms and not exists and seen.ms > oldest_ms:
-        return [f"the server has lost its {what}"]
-    if seen.ms and seen.ms <= oldest_ms:
-        return [f"{what} are not kept for so long"] if exists else []
-    return []
+        return upto, [f"{what} were dropped: more came than are kept, or they were too old"]
+    if seen.ms > oldest_ms and not exists:
+        return NoticeId(0, broadcast=seen.broadcast), [f"the server has lost its {what}"]
+    return seen, []
 
 
 def _kept(found: list[Any], *, broadcast: bool = False) -> list[Kept]:

@@ -40,13 +40,23 @@ if type(said) ~= 'number' then
   end
   return said
 end
-redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', math.max(ms - ARGV[8], 0)))
+local oldest, upto = math.max(ms - ARGV[8], 0), nil
+if oldest > 0 then
+  local old = redis.call('XREVRANGE', KEYS[1], string.format('(%.0f-0', oldest), '-', 'COUNT', 1)
+  upto = old[1] and old[1][1]
+  if upto then
+    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
+  end
+end
 local over = redis.call('XLEN', KEYS[1]) - ARGV[7]
 if over > 0 then
   local gone = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', over)
+  upto = gone[#gone][1]
   redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[7])
   redis.call('HINCRBY', KEYS[2], 'dropped', over)
-  redis.call('HSET', KEYS[2], 'upto', gone[#gone][1])
+end
+if upto then
+  redis.call('HSET', KEYS[2], 'upto', upto)
   redis.call('PEXPIRE', KEYS[2], ARGV[8])
 end
 return {1, entry}
