@@ -251,7 +251,8 @@ def mark_read(user: str, ids: Sequence[NoticeId], event: bytes, limits: Limits) 
     before = yield from _broadcasts(since, 0, mine.read, count=True)
     after = yield from _broadcasts(since, 0, mine.read | {one.entry for one in broadcasts}, count=True)
     beyond = [one for one in broadcasts if after.read_to < one <= after.last]
-    gone = yield from _mark(user, limits, event, own=own, broadcasts=beyond, upto=after.read_to)
+    upto = after.read_to if after.read_to > since else None
+    gone = yield from _mark(user, limits, event, own=own, broadcasts=beyond, upto=upto)
     return gone + before.count - after.count
 
 
@@ -262,7 +263,8 @@ def mark_all(user: str, event: bytes, limits: Limits) -> Flow[int]:
     theirs = yield from _broadcasts(since, 0, mine.read, count=True)
     last = (yield from position(user)).own
     below = f"{last.ms}-{last.number + 1}"
-    yield from _mark(user, limits, event, below=below, upto=theirs.last)
+    upto = theirs.last if theirs.last > since else None
+    yield from _mark(user, limits, event, below=below, upto=upto)
     return mine.count + theirs.count
 
 
