@@ -9,7 +9,14 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.sync_driver import SyncDriver
-from redis_toolkit.patterns import AsyncTask, Task, TaskHandle, TaskQueue
+from redis_toolkit.patterns import (
+    AsyncTask,
+    NotificationSystem,
+    Task,
+    TaskHandle,
+    TaskQueue,
+    UserNotificationClient,
+)
 from redis_toolkit.patterns.running import Running
 
 PAIRS: dict[type, set[str]] = {
@@ -37,14 +44,24 @@ PAIRS: dict[type, set[str]] = {
     AsyncTask: {"submit"},
     TaskHandle: {"result", "status", "progress", "cancel"},
     Running: {"stop"},
+    NotificationSystem: {
+        *("send_notification", "broadcast", "unread", "unread_count", "mark_read", "dropped"),
+    },
+    UserNotificationClient: {"unread", "unread_count", "mark_read", "stop"},
 }
 TOUCH_NO_SERVER: dict[type, set[str]] = {
     App: {"on", "on_gap", "sibling"},
     TaskQueue: {"task", "call", "handle"},
     Task: {"call", "options"},
     AsyncTask: {"call", "options"},
+    NotificationSystem: {"stop"},
 }
-SMALL_API: dict[type, set[str]] = {TaskQueue: {"cleanup"}, Running: {"cleanup"}}
+SMALL_API: dict[type, set[str]] = {
+    TaskQueue: {"cleanup"},
+    Running: {"cleanup"},
+    NotificationSystem: {"cleanup"},
+    UserNotificationClient: {"cleanup"},
+}
 """Other names of `stop`, that may be called anywhere."""
 BLOCKS_FOR_GOOD: dict[type, set[str]] = {App: {"run"}, TaskQueue: {"run"}}
 """Serves in worker processes until a signal: inside a program of coroutines it is ``async with app``."""

@@ -251,7 +251,9 @@ class TestMarking:
         assert len(entries(server, OWN)) == 1
 
 
-@pytest.mark.parametrize("text", ["", "x", "1", "1-", "-1", "c1-1", "b1-1 ", "1-1-1", "9" * 99 + "-1", 5, None])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1", "1-", "-1", "c1-1", "b1-1 ", "1-1-1", "9" * 99 + "-1", 5, None]
+)
 def test_what_is_no_id(text: object) -> None:
     assert NoticeId.read(text) is None
 
