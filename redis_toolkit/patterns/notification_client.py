@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from redis_toolkit import keys
 from redis_toolkit._core import loops
-from redis_toolkit._core.flows.notifications import BROADCAST, Position, channel_of, position
+from redis_toolkit._core.flows.notifications import BROADCAST, channel_of, position
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import ConfigurationError
@@ -238,6 +238,8 @@ class UserNotificationClient(Stopping):
         self._counters = Counters()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._gate = threading.Lock()
+        self._begun = self._subscribed = self._missed = False
         self._held: list[Item] = []
         self._listener: Listener | None = None
         self._lane: Lane | None = None
@@ -245,29 +247,32 @@ class UserNotificationClient(Stopping):
         self._own_loop: LoopThread | None = None
 
     def _connect(self, catch_up: bool, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Subscribe; what comes from the beginning of this on is heard."""
+        """Subscribe; what comes from then on is heard."""
         if not self._bindings:
             return
         app, channels = self._app, list(self._bindings)
-        start = Position() if catch_up else app._driver.run(position(self.user_id))
         cap = app.settings.reconnect_cap
         reception = Reception(
-            self.user_id, self._inbox, start, frozenset(channels), self._counters, self._report, cap
+            self.user_id, self._inbox, frozenset(channels), self._counters, self._report, cap
         )
         internal = [(name, partial(self._hear, name.encode("utf-8"))) for name in channels]
         self._listener = Listener(
             app._connections, app.settings, [], [], self._report, listening=True, internal=internal
         )
         self._lane = self._new_lane(Callbacks(self._bindings), reception, loop)
+        atexit.register(self.stop)
         try:
             self._listener.start()
+            if not catch_up:
+                reception.begin(app._driver.run(position(self.user_id)))
         except BaseException:
-            self._stopped = True
-            self._lane.stop(time.monotonic())
-            if self._own_loop is not None:
-                self._close(self._own_loop)
+            self.stop()
             raise
-        atexit.register(self.stop)
+        with self._gate:
+            self._begun = True
+            self._missed = self._missed or catch_up
+            if self._listener.settled:
+                self._let_in(self._lane)
 
     def _new_lane(
         self, callbacks: Callbacks, reception: Reception, loop: asyncio.AbstractEventLoop | None
@@ -290,15 +295,23 @@ class UserNotificationClient(Stopping):
         what was missed before that is read."""
         assert self._lane is not None
         assert self._listener is not None
-        if body is not None and self._listener.settled:
-            self._lane.put(channel, None, body)
-        elif body is not None:
-            self._held.append((channel, None, body))
-        elif channel.decode("utf-8") == next(iter(self._bindings)):
-            self._lane.put(*MISSED)
-            for item in self._held:
-                self._lane.put(*item)
-            self._held.clear()
+        with self._gate:
+            if body is None:
+                if channel.decode("utf-8") != next(iter(self._bindings)):
+                    return
+                self._missed, self._subscribed = self._subscribed, True
+                if self._begun:
+                    self._let_in(self._lane)
+            elif self._begun and self._listener.settled:
+                self._lane.put(channel, None, body)
+            else:
+                self._held.append((channel, None, body))
+
+    def _let_in(self, lane: Lane) -> None:
+        """Put what was held back behind what was missed before that."""
+        held, self._held = self._held, []
+        for item in [MISSED] * self._missed + held:
+            lane.put(*item)
 
     def _report(self, gap: Gap) -> None:
         self._counters.add("gaps")

@@ -65,7 +65,6 @@ class Reception:
     Args:
         user: whose client it is.
         inbox: reads what is kept.
-        position: from where on it sees notifications.
         channels: those that it has a handler for.
         counters: where what cannot be read is counted.
         report: called with each `Gap`.
@@ -76,7 +75,6 @@ class Reception:
         self,
         user: str,
         inbox: Inbox,
-        position: Position,
         channels: frozenset[str],
         counters: Counters,
         report: Callable[[Gap], None],
@@ -84,13 +82,18 @@ class Reception:
     ) -> None:
         self._user = user
         self._inbox = inbox
-        self._seen = position
+        self._seen = Position()
+        self._begun = False
         self._read = Position()
         self._channels = channels
         self._counters = counters
         self._report = report
         self._cap = reconnect_cap
         self._trouble = Trouble("what was missed cannot be read", "what was missed can be read again")
+
+    def begin(self, position: Position) -> None:
+        """Begin, before anything is taken, with what comes after a position; else with all that is unread."""
+        self._seen, self._begun = position, True
 
     def take(self, channel: str, body: bytes) -> Generator[Step, Any, None]:
         """Say what is to be done with a message.
@@ -137,9 +140,9 @@ class Reception:
                 return
             self._trouble.over()
             more, failures = found.more, 0
-            if found.lost:
+            if found.lost and self._begun:  # else it wants all that there is, whatever there was before
                 self._tell_gap("; ".join(found.lost))
-            self._seen = found.since
+            self._seen, self._begun = found.since, True
             for item in found.items:
                 self._seen, self._read = self._seen.moved(item.id), self._read.moved(item.id)
                 channel = BROADCAST if item.id.broadcast else channel_of(self._user)

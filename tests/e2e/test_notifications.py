@@ -349,8 +349,10 @@ class TestFaults:
             proxy.accept()
             system.broadcast({"text": (round_, "last")})
             eventually(lambda: len(got) == 1 + 5 * (round_ + 1))  # noqa: B023  # called here and now
-        rounds = [[round_, what] for round_ in range(3) for what in (0, 1, 2, 3, "last")]
-        assert texts(got) == [0, *rounds]
+        numbers = [[round_, number] for round_ in range(3) for number in range(4)]
+        assert texts([one for one in got if not one["id"].startswith("b")]) == [0, *numbers]
+        lasts = [[round_, "last"] for round_ in range(3)]
+        assert texts([one for one in got if one["id"].startswith("b")]) == lasts
         assert gaps == []
         assert len({one["id"] for one in got}) == len(got)
         cut.stop()
@@ -380,16 +382,14 @@ class TestFaults:
         got: list[Any] = []
         gaps: list[Gap] = []
         client = connect("ada", got.append, on_gap=gaps.append, app=cut)
-        system.send_notification("ada", {"text": 0})
-        eventually(lambda: got)
         proxy.refuse()
         proxy.fin()
         eventually(lambda: not client.connected)
-        for number in range(1, 5):
+        for number in range(4):
             system.send_notification("ada", {"text": number})
         proxy.accept()
-        eventually(lambda: len(got) == 3)
-        assert texts(got) == [0, 3, 4]
+        eventually(lambda: len(got) == 2)
+        assert texts(got) == [2, 3]
         eventually(lambda: gaps)
         assert "dropped" in gaps[0].reason
         assert client.counters == {"gaps": 1}

@@ -215,10 +215,8 @@ def unread(
     items = sorted(mine.items + theirs.items, key=lambda item: item.id)
     own, lost = _begins(after.own, mine.exists, mine.upto, oldest.ms, "notifications")
     broadcast, lost_too = _begins(after.broadcast, theirs.exists, theirs.upto, oldest.ms, "broadcasts")
-    lost = lost + lost_too if after != START else []
-    return Unread(
-        items[:limit], mine.count + theirs.count, len(items) > limit, lost, Position(own, broadcast)
-    )
+    since_then = Position(own, broadcast)
+    return Unread(items[:limit], mine.count + theirs.count, len(items) > limit, lost + lost_too, since_then)
 
 
 def position(user: str) -> Flow[Position]:
