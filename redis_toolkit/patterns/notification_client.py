@@ -123,7 +123,11 @@ class UserNotificationClient(Stopping):
         """Await a client whose ``async def`` handlers run on the running loop; else as the constructor."""
         client = cls.__new__(cls)
         client._prepare(user_id, on_personal, on_broadcast, on_read, on_gap, app, url, max_age)
-        await loops.in_thread(client._connect, catch_up, asyncio.get_running_loop())
+        try:
+            await loops.in_thread(client._connect, catch_up, asyncio.get_running_loop())
+        except asyncio.CancelledError:  # raised once it is connected
+            await loops.in_thread(client.stop)
+            raise
         return client
 
     # -- reading ----------------------------------------------------------------------------------
@@ -157,7 +161,9 @@ class UserNotificationClient(Stopping):
     @property
     def connected(self) -> bool:
         """Whether its subscription is confirmed, as far as is known."""
-        return self._listener is not None and not self._stopped and self._listener.confirmed
+        if self._listener is None or self._pid != os.getpid():
+            return False
+        return self._listener.confirmed and not self._stopped
 
     @property
     def counters(self) -> dict[str, int]:
