@@ -18,7 +18,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import Context
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -28,24 +30,24 @@ from redis_toolkit._core import loops
 from redis_toolkit._core.flows.notifications import BROADCAST, channel_of, position
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
-from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.errors import ConfigurationError, ServerUnreachable
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.client_lane import (
-    MISSED,
     Callbacks,
     ClientLane,
     ClientLoopLane,
     client_settings,
 )
+from redis_toolkit.patterns.door import Door
 from redis_toolkit.patterns.inbox import Inbox
 from redis_toolkit.patterns.notice import KEEP, MAX_AGE, checked_user
 from redis_toolkit.patterns.reception import Reception
 from redis_toolkit.patterns.running import Stopping, sibling
 from redis_toolkit.worker import handling
 from redis_toolkit.worker.counters import Counters
-from redis_toolkit.worker.lane import Item, Lane
-from redis_toolkit.worker.listener import Listener
+from redis_toolkit.worker.lane import Lane
 from redis_toolkit.worker.loop_thread import LoopThread
+from redis_toolkit.worker.subscriber import Subscriber, enter, leave
 
 __all__ = ["UserNotificationClient"]
 
@@ -53,6 +55,15 @@ logger = logging.getLogger("redis_toolkit")
 
 STUCK_SECONDS = 5.0
 """Seconds beyond the grace period after which a loop that does not answer counts as blocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Living:
+    """What a connected client has."""
+
+    lane: Lane
+    door: Door
+    subscriber: Subscriber
 
 
 class UserNotificationClient(Stopping):
@@ -161,9 +172,10 @@ class UserNotificationClient(Stopping):
     @property
     def connected(self) -> bool:
         """Whether its subscription is confirmed, as far as is known."""
-        if self._listener is None or self._pid != os.getpid():
+        living = self._living
+        if living is None or self._stopped or self._pid != os.getpid():
             return False
-        return self._listener.confirmed and not self._stopped
+        return living.subscriber.has(living.door)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -177,16 +189,17 @@ class UserNotificationClient(Stopping):
         with self._lock:
             again = self._stopped
             self._stopped = True
-        if again or self._listener is None or self._lane is None or self._pid != os.getpid():
+        living = self._living
+        if again or living is None or self._pid != os.getpid():
             return
         atexit.unregister(self.stop)
-        self._listener.stop()
+        leave(living.subscriber, living.door)
         running = asyncio._get_running_loop()
         grace = 0.0 if running is not None and running is self._loop else self._app.settings.grace
         deadline = time.monotonic() + grace
-        self._lane.stop(deadline)
+        living.lane.stop(deadline)
         runner = handling.current()
-        if self._own_loop is not None and isinstance(runner, asyncio.Task) and self._lane.runs(runner):
+        if self._own_loop is not None and isinstance(runner, asyncio.Task) and living.lane.runs(runner):
             close = partial(Context().run, self._close, self._own_loop, {runner})
             threading.Thread(target=close, name="rt-stop", daemon=True).start()
         elif self._own_loop is not None:
@@ -244,11 +257,7 @@ class UserNotificationClient(Stopping):
         self._counters = Counters()
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._gate = threading.Lock()
-        self._begun = self._subscribed = self._missed = False
-        self._held: list[Item] = []
-        self._listener: Listener | None = None
-        self._lane: Lane | None = None
+        self._living: _Living | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: LoopThread | None = None
 
@@ -256,29 +265,28 @@ class UserNotificationClient(Stopping):
         """Subscribe; what comes from then on is heard."""
         if not self._bindings:
             return
-        app, channels = self._app, list(self._bindings)
-        cap = app.settings.reconnect_cap
+        app, channels, settings = self._app, list(self._bindings), self._app.settings
         reception = Reception(
-            self.user_id, self._inbox, frozenset(channels), self._counters, self._report, cap
+            self.user_id,
+            self._inbox,
+            frozenset(channels),
+            self._counters,
+            self._report,
+            settings.reconnect_cap,
         )
-        internal = [(name, partial(self._hear, name.encode("utf-8"))) for name in channels]
-        self._listener = Listener(
-            app._connections, app.settings, [], [], self._report, listening=True, internal=internal
-        )
-        self._lane = self._new_lane(Callbacks(self._bindings), reception, loop)
+        lane = self._new_lane(Callbacks(self._bindings), reception, loop)
+        door = Door(tuple(name.encode("utf-8") for name in channels), lane)
+        subscriber, confirmed = enter(app._connections, settings, door)
+        self._living = _Living(lane, door, subscriber)
         atexit.register(self.stop)
         try:
-            self._listener.start()
+            _wait(confirmed, settings.connect_timeout + settings.command_timeout, app._connections.where)
             if not catch_up:
                 reception.begin(app._driver.run(position(self.user_id)))
         except BaseException:
             self.stop()
             raise
-        with self._gate:
-            self._begun = True
-            self._missed = self._missed or catch_up
-            if self._listener.settled:
-                self._let_in(self._lane)
+        door.begin(missed=catch_up)
 
     def _new_lane(
         self, callbacks: Callbacks, reception: Reception, loop: asyncio.AbstractEventLoop | None
@@ -296,30 +304,21 @@ class UserNotificationClient(Stopping):
         loop_lane = ClientLoopLane(handler, settings, self._report, self._counters, loop)
         return loop_lane.receive(reception, driver)
 
-    def _hear(self, channel: bytes, body: bytes | None) -> None:
-        """Put into the lane what comes; the reader's part. What comes while it subscribes is held back until
-        what was missed before that is read."""
-        assert self._lane is not None
-        assert self._listener is not None
-        with self._gate:
-            if body is None:
-                if channel.decode("utf-8") != next(iter(self._bindings)):
-                    return
-                self._missed, self._subscribed = self._subscribed, True
-                if self._begun:
-                    self._let_in(self._lane)
-            elif self._begun and self._listener.settled:
-                self._lane.put(channel, None, body)
-            else:
-                self._held.append((channel, None, body))
-
-    def _let_in(self, lane: Lane) -> None:
-        """Put what was held back behind what was missed before that."""
-        held, self._held = self._held, []
-        for item in [MISSED] * self._missed + held:
-            lane.put(*item)
-
     def _report(self, gap: Gap) -> None:
         self._counters.add("gaps")
         logger.warning("gap in the notifications of %r: %s", self.user_id, gap.reason)
         self._app._report(gap)
+
+
+def _wait(confirmed: Future[None], timeout: float, where: str) -> None:
+    """Wait until a subscription is confirmed.
+
+    Raises:
+        RedisToolkitError: it was refused, or there is no connection in time.
+    """
+    try:
+        confirmed.result(timeout)
+    except TimeoutError as error:
+        if confirmed.done():
+            raise
+        raise ServerUnreachable(f"not subscribed within {timeout:g} s: {where} does not answer") from error

@@ -101,12 +101,6 @@ class Listener:
         """Whether every subscription is confirmed and the connection is not known to be lost."""
         return self._ready.is_set() and not (self._failure or self._refused or self._stopping.is_set())
 
-    @property
-    def settled(self) -> bool:
-        """Whether what was asked for last is answered: what is heard before that comes before the None that
-        internal channels get."""
-        return self._ready.is_set()
-
     def start(self) -> None:
         """Subscribe; returns when every subscription is confirmed.
 

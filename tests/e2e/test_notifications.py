@@ -216,6 +216,27 @@ class TestHearing:
         assert ended.wait(30)
         client.stop()
 
+    def test_all_clients_of_a_process_share_a_connection(
+        self, system: NotificationSystem, talking: App, connect: Open, server: Server
+    ) -> None:
+        heard: dict[str, list[Any]] = {f"u{number}": [] for number in range(50)}
+        clients = [connect(name, got.append, got.append, app=talking) for name, got in heard.items()]
+        devices = [connect("u7", heard["u7"].append, app=talking) for _ in range(2)]
+        [_] = server.execute("CLIENT", "LIST", "TYPE", "pubsub").splitlines()
+        system.broadcast({"text": "all"})
+        for name in heard:
+            system.send_notification(name, {"text": name})
+        eventually(lambda: all(len(got) >= 2 for got in heard.values()) and len(heard["u7"]) == 4)
+        assert all(texts(got) == ["all", name] for name, got in heard.items() if name != "u7")
+        for client in (*clients[:25], *devices):
+            client.stop()
+        system.send_notification("u7", {"text": "late"})
+        system.send_notification("u49", {"text": "last"})
+        eventually(lambda: len(heard["u49"]) == 3)
+        assert len(heard["u7"]) == 4
+        names = server.execute("PUBSUB", "CHANNELS", "notifications:user:*")
+        assert sorted(names) == sorted(f"notifications:user:u{number}" for number in range(25, 50))
+
     def test_one_that_only_reads_has_no_connection_of_its_own(self, talking: App, connect: Open) -> None:
         client = connect("ada", app=talking)
         assert client.unread() == []
@@ -524,6 +545,27 @@ class TestFaults:
             with pytest.raises(PermissionDenied, match=right[1:].upper()):
                 call(app)
             app.stop()
+
+    @pytest.mark.fault(35, "chat")
+    def test_a_right_that_is_taken_away_is_waited_for(
+        self, user: Callable[..., str], system: NotificationSystem, connect: Open, server: Server
+    ) -> None:
+        url = user("hearer", "~* +@all resetchannels &rt:* &notifications:user:a &notifications:user:b")
+        app = App(url, reconnect_cap=0.2)
+        got: dict[str, list[Any]] = {"a": [], "b": []}
+        clients = {name: connect(name, got[name].append, app=app) for name in got}
+        server.execute("ACL", "SETUSER", "hearer", "resetchannels", "&rt:*", "&notifications:user:b")
+        server.execute("CLIENT", "KILL", "TYPE", "pubsub")
+        eventually(lambda: clients["b"].connected and not clients["a"].connected)
+        for name in got:
+            system.send_notification(name, {"text": name})
+        eventually(lambda: got["b"])
+        server.execute("ACL", "SETUSER", "hearer", "&notifications:user:a")
+        eventually(lambda: clients["a"].connected and got["a"])
+        assert (texts(got["a"]), texts(got["b"])) == (["a"], ["b"])
+        for client in clients.values():
+            client.stop()
+        app.stop()
 
     def test_nobody_there(self) -> None:
         with pytest.raises(ServerUnreachable):

@@ -35,7 +35,7 @@ NEEDS = {
     "task_workers": (f"{ENGINE} task_progress", "subscribe unsubscribe client rpush"),
     "publishers": ("publish trim groups forget revive", "zcard"),
     "group_workers": (f"{ENGINE} group trim", "subscribe unsubscribe client"),
-    "notifications": ("notify notifications broadcasts mark_read", "subscribe unsubscribe punsubscribe"),
+    "notifications": ("notify notifications broadcasts mark_read", "subscribe unsubscribe"),
 }
 """Which scripts a role runs, and what it sends besides."""
 ALWAYS = {"eval", "evalsha", "ping", "select", "time"}
