@@ -30,6 +30,7 @@ from redis_toolkit import (
 from redis_toolkit.patterns import NotificationSystem, UserNotificationClient
 from tests.e2e.conftest import check_keys
 from tests.e2e.test_rights import RULES, user
+from tests.kit.processes import Process
 from tests.kit.proxy import Proxy
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -377,6 +378,59 @@ class TestFaults:
         assert gaps == []
         assert len({one["id"] for one in got}) == len(got)
         cut.stop()
+
+    @pytest.mark.fault(17, "chat")
+    @pytest.mark.parametrize("handlers", ["def", "async def"])
+    def test_a_network_that_swallows_everything(
+        self, own_server: Server, proxy: Proxy, connect: Open, handlers: str
+    ) -> None:
+        system = NotificationSystem(url=own_server.url)
+        cut = App(proxy.url, ping_interval=0.2, reconnect_cap=0.2, connect_timeout=2.0)
+        hasty = App(proxy.url, connect_timeout=0.1, command_timeout=0.1)
+        got: list[Any] = []
+
+        async def hear(notification: dict[str, Any]) -> None:
+            got.append(notification)
+
+        client = connect("ada", got.append if handlers == "def" else hear, app=cut)
+        proxy.blackhole()
+        eventually(lambda: not client.connected)
+        sent = [system.send_notification("ada", {"text": number}) for number in range(3)]
+        with pytest.raises(ServerUnreachable):
+            UserNotificationClient("bob", hear, app=hasty)
+        proxy.heal()
+        eventually(lambda: len(got) == 3)
+        assert [one["id"] for one in got] == sent
+        eventually(lambda: client.connected)
+        connect("bob", hear, app=cut).stop()
+        cut.stop()
+
+    @pytest.mark.fault(21, "chat")
+    def test_a_fork_neither_hears_nor_ends_anything(self, own_server: Server, tmp_path: Path) -> None:
+        source = """
+            import os, sys
+            from redis_toolkit.patterns import NotificationSystem, UserNotificationClient
+
+            def hear(notification):
+                print("heard", notification["text"], flush=True)
+
+            url = sys.argv[1]
+            client = UserNotificationClient("ada", hear, hear, url=url)
+            child = os.fork()
+            if not child:
+                assert not client.connected
+                client.stop()
+                with UserNotificationClient("ada", lambda data: None, url=url) as own:
+                    NotificationSystem(url=url).broadcast({"text": own.connected})
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            NotificationSystem(url=url).send_notification("ada", {"text": "parent"})
+        """
+        options = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]  # fork beside threads
+        with Process(directory=tmp_path, source=source, args=[own_server.url], options=options) as program:
+            assert program.wait(60) == 0, program.output
+            assert program.stdout == "heard True\nheard parent\n"
+            assert program.stderr == ""
 
     @pytest.mark.fault(32, "chat")
     def test_what_a_slow_handler_could_not_hear_is_read_later(
