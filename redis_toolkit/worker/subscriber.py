@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -71,6 +72,7 @@ class Subscriber:
         self._refused: set[bytes] = set()
         self._asked: deque[bytes] = deque()
         self._unanswered: Counter[bytes] = Counter()
+        self._drained: dict[bytes, threading.Event] = {}
         self._link: Link | None = None
         self._cut = False
         self._lock = threading.Lock()
@@ -106,6 +108,20 @@ class Subscriber:
                 confirmed.set_result(None)
         return confirmed
 
+    def drain(self, hearer: Hearer) -> None:
+        """Unsubscribe somebody, and wait until what was published before that has been heard."""
+        heard = threading.Event()
+        with self._lock:
+            if self._link is None or self._stopping.is_set():
+                return
+            alone = [channel for channel in hearer.channels if self._hearers.get(channel) == (hearer,)]
+            self._confirmed.difference_update(alone)
+            token = f"drained-{next(_numbers)}".encode()
+            self._drained[token] = heard
+            self._send([("UNSUBSCRIBE", *alone)] if alone else [])
+            self._send([("PING", token)])
+        heard.wait(self._settings.ping_interval)
+
     def remove(self, hearer: Hearer) -> bool:
         """Let somebody hear nothing any more; returns whether nobody is left."""
         gone = []
@@ -116,9 +132,10 @@ class Subscriber:
                 if others:
                     self._hearers[channel] = others
                 elif self._hearers.pop(channel, None):
+                    if channel in self._confirmed or self._unanswered[channel]:
+                        gone.append(channel)
                     self._confirmed.discard(channel)
                     self._refused.discard(channel)
-                    gone.append(channel)
             if gone:
                 self._send([("UNSUBSCRIBE", *gone)])
             return not self._hearers
@@ -162,6 +179,7 @@ class Subscriber:
             self._stopping.set()
             link, self._link = self._link, None
             waiting, self._waiting = list(self._waiting.values()), {}
+            self._nothing_more()
         if link is not None:
             link.close()
         for confirmed in waiting:
@@ -185,6 +203,7 @@ class Subscriber:
             self._asked.clear()
             self._unanswered.clear()
             self._cut = True
+            self._nothing_more()
         if link is not None:
             link.close()
         if self._stopping.is_set():
@@ -224,6 +243,10 @@ class Subscriber:
                         hearer.hear(reply[1], reply[2])
                 elif reply[0] == b"subscribe":
                     self._answered(None)
+                elif reply[0] == b"pong":
+                    self._drain(reply[1])
+            elif isinstance(reply, bytes):  # a PONG to who is subscribed to nothing any more
+                self._drain(reply)
             elif isinstance(reply, Exception) and not str(reply).startswith(FULL_DISK):
                 doing = describe(("SUBSCRIBE", *list(self._asked)[:1]))
                 failure = sort(reply, sent=False, where=link.where, doing=doing)
@@ -232,6 +255,17 @@ class Subscriber:
                 self._answered(failure)
             if self._stopping.is_set():
                 return
+
+    def _drain(self, token: bytes) -> None:
+        heard = self._drained.pop(token, None)
+        if heard is not None:
+            heard.set()
+
+    def _nothing_more(self) -> None:
+        """Let those go who wait for what is on its way; the lock is held."""
+        drained, self._drained = self._drained, {}
+        for heard in drained.values():
+            heard.set()
 
     def _answered(self, failure: Failed | None) -> None:
         """Take the answer to what was asked for first."""
@@ -302,6 +336,7 @@ class Subscriber:
                 logger.debug("the reader notices as well, and subscribes anew: %s", failure)
 
 
+_numbers = itertools.count(1)
 _subscribers: dict[tuple[Connections, Settings], Subscriber] = {}
 _lock = threading.Lock()
 
@@ -317,7 +352,8 @@ def enter(connections: Connections, settings: Settings, hearer: Hearer) -> tuple
 
 
 def leave(subscriber: Subscriber, hearer: Hearer) -> None:
-    """Let somebody hear nothing any more; the last one ends the connection."""
+    """Let somebody hear nothing any more but what was published before; the last one ends the connection."""
+    subscriber.drain(hearer)
     with _lock:
         last = subscriber.remove(hearer)
         if last:

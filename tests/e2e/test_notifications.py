@@ -238,6 +238,19 @@ class TestHearing:
         names = server.execute("PUBSUB", "CHANNELS", "notifications:user:*")
         assert sorted(names) == sorted(f"notifications:user:u{number}" for number in range(25, 50))
 
+    def test_what_was_sent_before_a_stop_is_heard(self, system: NotificationSystem, talking: App) -> None:
+        got: list[Any] = []
+
+        async def hear(notification: dict[str, Any]) -> None:
+            got.append(notification)
+
+        with UserNotificationClient("other", on_broadcast=lambda notification: None, app=talking):
+            for round_ in range(30):
+                with UserNotificationClient("ada", *[(got.append, hear)[round_ % 2]] * 2, app=talking):
+                    system.broadcast({"text": round_})
+                    system.send_notification("ada", {"text": round_})
+        assert texts(got) == [round_ for round_ in range(30) for _ in "ab"]
+
     def test_one_that_only_reads_has_no_connection_of_its_own(self, talking: App, connect: Open) -> None:
         client = connect("ada", app=talking)
         assert client.unread() == []
@@ -385,7 +398,7 @@ class TestFaults:
         self, own_server: Server, proxy: Proxy, connect: Open, handlers: str
     ) -> None:
         system = NotificationSystem(url=own_server.url)
-        cut = App(proxy.url, ping_interval=0.2, reconnect_cap=0.2, connect_timeout=2.0)
+        cut = App(proxy.url, ping_interval=0.3, reconnect_cap=0.2, connect_timeout=0.5)
         hasty = App(proxy.url, connect_timeout=0.1, command_timeout=0.1)
         got: list[Any] = []
 
