@@ -398,14 +398,15 @@ class TestFaults:
         self, own_server: Server, proxy: Proxy, connect: Open, handlers: str
     ) -> None:
         system = NotificationSystem(url=own_server.url)
-        cut = App(proxy.url, ping_interval=0.3, reconnect_cap=0.2, connect_timeout=0.5)
+        short = {"ping_interval": 0.5, "connect_timeout": 0.5, "command_timeout": 0.7}
+        cut = App(proxy.url, reconnect_cap=0.2, **short)  # type: ignore[arg-type]
         hasty = App(proxy.url, connect_timeout=0.1, command_timeout=0.1)
         got: list[Any] = []
 
         async def hear(notification: dict[str, Any]) -> None:
             got.append(notification)
 
-        client = connect("ada", got.append if handlers == "def" else hear, app=cut)
+        client = connect("ada", got.append if handlers == "def" else hear, app=cut, catch_up=True)
         proxy.blackhole()
         eventually(lambda: not client.connected)
         sent = [system.send_notification("ada", {"text": number}) for number in range(3)]
@@ -415,7 +416,6 @@ class TestFaults:
         eventually(lambda: len(got) == 3)
         assert [one["id"] for one in got] == sent
         eventually(lambda: client.connected)
-        connect("bob", hear, app=cut).stop()
         cut.stop()
 
     @pytest.mark.fault(21, "chat")
