@@ -22,7 +22,6 @@ from concurrent.futures import Future
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 from redis_toolkit import keys
@@ -30,7 +29,8 @@ from redis_toolkit._core import loops
 from redis_toolkit._core.flows.notifications import BROADCAST, channel_of, position
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
-from redis_toolkit.errors import ConfigurationError, ServerUnreachable
+from redis_toolkit.errors import ServerUnreachable
+from redis_toolkit.living import AwaitedEnding
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.client_lane import (
     Callbacks,
@@ -66,7 +66,7 @@ class _Living:
     subscriber: Subscriber
 
 
-class UserNotificationClient(Stopping):
+class UserNotificationClient(Stopping, AwaitedEnding):
     """Hears the notifications of one user, in the background; returns once it is subscribed.
 
     Handlers are ``def`` or ``async def``, with parameters as in `App.on`: one parameter gets the notification
@@ -210,16 +210,9 @@ class UserNotificationClient(Stopping):
         """Await what `stop` does."""
         await loops.in_thread(self.stop)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.astop()
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.user_id!r} on {self._app!r})"
+        state = "connected" if self.connected else "not connected"
+        return f"<{type(self).__name__} of {self.user_id!r} on {self._app!r}, {state}>"
 
     def _close(self, own: LoopThread, askers: set[asyncio.Task[Any]] | None = None) -> None:
         """End the loop of its own, when the handler that asked for it has ended."""
@@ -242,8 +235,6 @@ class UserNotificationClient(Stopping):
     ) -> None:
         """Check what was given, and connect to nothing yet."""
         self.user_id = checked_user(user_id)
-        if app is not None and url is not None:
-            raise ConfigurationError("give a client app= or url=, not both")
         self._app = sibling(app, url)
         self._inbox = Inbox(self._app._calls.wire_of(None), KEEP, max_age)
         if on_gap is not None:

@@ -15,7 +15,6 @@ import datetime
 from typing import Any
 
 from redis_toolkit.app import App
-from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.patterns.inbox import Inbox
 from redis_toolkit.patterns.notice import KEEP, MAX_AGE
 from redis_toolkit.patterns.notification_client import UserNotificationClient
@@ -58,8 +57,6 @@ class NotificationSystem(Stopping):
         keep: int = KEEP,
         max_age: float | datetime.timedelta = MAX_AGE,
     ) -> None:
-        if app is not None and url is not None:
-            raise ConfigurationError("give notifications app= or url=, not both")
         self._app = sibling(app, url)
         self._inbox = Inbox(self._app._calls.wire_of(None), keep, max_age)
 
