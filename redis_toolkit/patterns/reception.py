@@ -34,6 +34,9 @@ logger = logging.getLogger("redis_toolkit")
 PAGE = 200
 """Notifications that are read at once, of those that were missed."""
 
+AHEAD = 24 * 3600.0
+"""Seconds that the server's clock may be ahead of ours."""
+
 
 @dataclass(slots=True)
 class Ask:
@@ -112,11 +115,9 @@ class Reception:
             logger.warning("dropped a message on %r: %s", channel, error)
             return
         found = NoticeId.read(fields.get("id"))
-        if (
-            channel == notification_events(self._user)
-            or found is None
-            or found.broadcast != (channel == BROADCAST)
-        ):
+        # Else it was published by somebody else, or says what was read.
+        ours = found is not None and found.broadcast == (channel == BROADCAST) and _is_sane(found)
+        if found is None or not ours or channel == notification_events(self._user):
             yield Give(Message(channel, fields))
         elif not self._read.is_past(found):
             self._seen = self._seen.moved(found)
@@ -142,7 +143,8 @@ class Reception:
             more, failures = found.more, 0
             if found.lost and self._begun:  # else it wants all that there is, whatever there was before
                 self._tell_gap("; ".join(found.lost))
-            self._seen, self._begun = found.since, True
+            self._seen = self._read = found.since
+            self._begun = True
             for item in found.items:
                 self._seen, self._read = self._seen.moved(item.id), self._read.moved(item.id)
                 channel = BROADCAST if item.id.broadcast else channel_of(self._user)
@@ -157,3 +159,9 @@ class Reception:
     def _tell_gap(self, reason: str) -> None:
         last = max(self._seen.own.ms, self._seen.broadcast.ms) / 1000
         self._report(Gap(tuple(sorted(self._channels)), last or time.time(), time.time(), reason))
+
+
+def _is_sane(id: NoticeId) -> bool:
+    """Return whether an id is not from a time to come, by the day: somebody has made it up, and nothing that
+    comes until then would be looked for."""
+    return id.ms < (time.time() + AHEAD) * 1000

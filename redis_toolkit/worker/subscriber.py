@@ -169,8 +169,11 @@ class Subscriber:
                     self._read()
                 except Failed as failure:
                     self._lose(failure)
-        except Exception as failed:  # those who wait raise it
-            error = failed.error if isinstance(failed, Failed) else failed
+        except Failed as failure:  # those who wait raise it
+            error = failure.error
+        except Exception as failed:
+            logger.exception("the reader of subscriptions has failed")
+            error = failed
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
@@ -248,7 +251,8 @@ class Subscriber:
             elif isinstance(reply, bytes):  # a PONG to who is subscribed to nothing any more
                 self._drain(reply)
             elif isinstance(reply, Exception) and not str(reply).startswith(FULL_DISK):
-                doing = describe(("SUBSCRIBE", *list(self._asked)[:1]))
+                with self._lock:
+                    doing = describe(("SUBSCRIBE", *list(self._asked)[:1]))
                 failure = sort(reply, sent=False, where=link.where, doing=doing)
                 if not self._asked or not isinstance(failure.error, PermissionDenied):
                     raise failure from reply

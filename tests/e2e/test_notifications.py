@@ -91,12 +91,15 @@ class TestHearing:
         with watcher:
             server.execute("PUBLISH", "notifications:user:7", '{"text": "hi"}')
             server.execute("PUBLISH", "notifications:broadcast", '{"text": "all", "id": 5}')
+            for _ in range(2):
+                server.execute("PUBLISH", "notifications:user:7", '{"id": "99999999999999-0"}')
             for garbage in ("hi", b"\xff", "[1]", "1", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 10_000):
                 server.execute("PUBLISH", "notifications:user:7", garbage)
             sent = system.send_notification("7", {"text": "own"})
-            eventually(lambda: len(got) == 3 and watched)
-        assert got[:2] == [{"text": "hi"}, {"text": "all", "id": 5}]
-        assert watched == [{"user_id": "7", "notification": got[2]}]
+            eventually(lambda: len(got) == 5 and watched)
+        made_up = {"id": "99999999999999-0"}
+        assert got[:4] == [{"text": "hi"}, {"text": "all", "id": 5}, made_up, made_up]
+        assert watched == [{"user_id": "7", "notification": got[4]}]
         assert client.counters == {"undecodable": 7}
         assert [one["id"] for one in system.unread(7)] == [sent]
 
