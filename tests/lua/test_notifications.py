@@ -6,11 +6,12 @@ import pytest
 import redis
 
 from redis_toolkit import keys
+from redis_toolkit._core import scripts
 from redis_toolkit._core.flows import notifications
 from redis_toolkit._core.flows.notifications import Limits, Notice, NoticeId, Position, Unread
 from tests.kit.servers import Server
 from tests.lua.driving import ask, drive, entries, fields
-from tests.lua.run import all_keys, expires_within, server_ms
+from tests.lua.run import all_keys, expires_within, run, server_ms
 
 OWN, DROPPED, READ = keys.notifications("7"), keys.notification_dropped("7"), keys.notification_read("7")
 ALL = keys.broadcasts()
@@ -150,6 +151,17 @@ class TestReading:
                 break
         assert got == sorted(sent)
 
+    def test_after_one_of_two_that_have_the_same_entry_id(self, server: Server) -> None:
+        now = server_ms(server)
+        expected = []
+        for ms, number in ((now, 0), (now, 1), (now + 1, 0)):
+            for key, kind in ((OWN, False), (ALL, True)):
+                server.execute("XADD", key, f"{ms}-{number}", "b", "{}")
+                expected.append(NoticeId(ms, number, kind))
+        assert ids(unread(server)) == expected
+        for place, one in enumerate(expected):
+            assert ids(unread(server, after=Position.after(one))) == expected[place + 1 :]
+
     def test_a_user_who_was_never_seen_has_the_broadcasts_and_leaves_no_key(self, server: Server) -> None:
         sent = broadcast(server)
         assert ids(unread(server, "new")) == [sent]
@@ -227,10 +239,17 @@ class TestMarking:
 
     def test_the_position_only_grows_whoever_comes_last(self, server: Server) -> None:
         sent = [broadcast(server) for _ in range(3)]
-        slow = notifications.mark_all("7", b"said", LIMITS)
-        step = next(slow)
         mark_all(server, "7")
-        drive(server, slow, step)
+        slow: list[str | int] = [
+            keys.notification_events("7"),
+            "said",
+            WEEK,
+            sent[0].entry,
+            "",
+            0,
+            sent[1].entry,
+        ]
+        run(server, scripts.MARK_READ, [OWN, READ], *slow)  # what another device had made up its mind to
         assert fields(server, READ) == {"upto": sent[2].entry}
         server.execute("HSET", READ, "upto", f"{server_ms(server) + 60_000}-0")
         mark(server, sent[0])

@@ -12,10 +12,12 @@ from redis_toolkit._core.flows.notifications import Kept, NoticeId, Position, Un
 from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.errors import PermissionDenied, ServerUnreachable
 from redis_toolkit.message import Gap
+from redis_toolkit.patterns.door import Door
 from redis_toolkit.patterns.inbox import Inbox
 from redis_toolkit.patterns.reception import Ask, Give, Pause, Reception, Step
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.lane import Lane
 
 OWN, ALL = "notifications:user:ada", "notifications:broadcast"
 FIRST, SECOND, THIRD = (NoticeId(1_795_392_000_000, number) for number in (1, 2, 3))
@@ -113,6 +115,43 @@ def test_a_server_that_is_away_is_asked_again_and_one_that_refuses_is_not() -> N
     assert sent(steps, PermissionDenied("no right")) is None
     assert [gap.reason for gap in client.gaps] == ["no right"]
     assert client.asks_after() == SECOND.entry
+
+
+class Taken(Lane):
+    """A lane that only notes what is put into it."""
+
+    def __init__(self) -> None:
+        self.items: list[bytes] = []
+
+    def put(self, channel: bytes, glob: bytes | None, body: bytes) -> None:
+        self.items.append(body)
+
+
+def test_what_comes_too_early_waits_at_the_door_behind_what_was_missed() -> None:
+    lane = Taken()
+    door = Door((b"c",), lane)
+    door.hear(b"c", b"1")
+    assert lane.items == []
+    door.begin(missed=False)
+    door.hear(b"c", b"2")
+    assert lane.items == [b"1", b"2"]
+    door.cut()
+    door.hear(b"c", b"3")
+    assert lane.items == [b"1", b"2"]
+    door.back()
+    door.hear(b"c", b"4")
+    assert lane.items == [b"1", b"2", b"", b"3", b"4"]
+
+
+def test_a_door_that_was_cut_before_it_is_opened() -> None:
+    lane = Taken()
+    door = Door((b"c",), lane)
+    door.cut()
+    door.begin(missed=False)
+    door.hear(b"c", b"1")
+    assert lane.items == []
+    door.back()
+    assert lane.items == [b"", b"1"]
 
 
 @pytest.mark.parametrize("begun", [True, False])
