@@ -46,6 +46,7 @@ PAIRS: dict[type, set[str]] = {
     Running: {"stop"},
     NotificationSystem: {
         *("send_notification", "broadcast", "unread", "unread_count", "mark_read", "dropped"),
+        "stop",
     },
     UserNotificationClient: {"unread", "unread_count", "mark_read", "stop"},
 }
@@ -54,7 +55,6 @@ TOUCH_NO_SERVER: dict[type, set[str]] = {
     TaskQueue: {"task", "call", "handle"},
     Task: {"call", "options"},
     AsyncTask: {"call", "options"},
-    NotificationSystem: {"stop"},
 }
 SMALL_API: dict[type, set[str]] = {
     TaskQueue: {"cleanup"},

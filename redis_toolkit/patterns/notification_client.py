@@ -30,8 +30,8 @@ from redis_toolkit._core.flows.notifications import BROADCAST, channel_of, posit
 from redis_toolkit.app import App
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import ServerUnreachable
-from redis_toolkit.living import AwaitedEnding
 from redis_toolkit.message import Gap
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.client_lane import (
     Callbacks,
     ClientLane,
@@ -66,7 +66,7 @@ class _Living:
     subscriber: Subscriber
 
 
-class UserNotificationClient(Stopping, AwaitedEnding):
+class UserNotificationClient(Stopping):
     """Hears the notifications of one user, in the background; returns once it is subscribed.
 
     Handlers are ``def`` or ``async def``, with parameters as in `App.on`: one parameter gets the notification
@@ -101,6 +101,7 @@ class UserNotificationClient(Stopping, AwaitedEnding):
 
     _stopped = False
 
+    @by_name
     def __init__(
         self,
         user_id: str | int,
@@ -118,6 +119,7 @@ class UserNotificationClient(Stopping, AwaitedEnding):
         self._connect(catch_up)
 
     @classmethod
+    @by_name
     async def aconnect(
         cls,
         user_id: str | int,
@@ -205,10 +207,6 @@ class UserNotificationClient(Stopping, AwaitedEnding):
         elif self._own_loop is not None:
             self._close(self._own_loop)
         self._app._connections.close()
-
-    async def astop(self) -> None:
-        """Await what `stop` does."""
-        await loops.in_thread(self.stop)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"

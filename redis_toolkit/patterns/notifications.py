@@ -15,6 +15,7 @@ import datetime
 from typing import Any
 
 from redis_toolkit.app import App
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.inbox import Inbox
 from redis_toolkit.patterns.notice import KEEP, MAX_AGE
 from redis_toolkit.patterns.notification_client import UserNotificationClient
@@ -49,6 +50,7 @@ class NotificationSystem(Stopping):
         ```
     """
 
+    @by_name
     def __init__(
         self,
         *,

@@ -343,6 +343,8 @@ class TestReading:
             (lambda: NotificationSystem(app=App(server.url, codec=SignedCodec("json", "k" * 16))), "signed"),
             (lambda: UserNotificationClient("ada", 5, app=talking), "handler"),  # type: ignore[arg-type]
             (lambda: UserNotificationClient("ada", app=talking, url=server.url), "not both"),
+            (lambda: UserNotificationClient("ada", on_personnel=5), "on_personal"),  # type: ignore[call-arg]
+            (lambda: NotificationSystem(maxage=5), "max_age"),  # type: ignore[call-arg]
         ]
         for call, reason in refused:
             with pytest.raises(ConfigurationError, match=reason):
