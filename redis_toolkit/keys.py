@@ -20,6 +20,16 @@ __all__ = [
     "patterns",
     "reply",
     "requests",
+    "room_channel",
+    "room_direct",
+    "room_log",
+    "room_members",
+    "room_meta",
+    "room_sent",
+    "room_user",
+    "room_user_channel",
+    "room_users",
+    "rooms",
     "serve",
     "servers",
     "group_again",
@@ -71,6 +81,9 @@ WITHOUT_TTL: frozenset[str] = frozenset(
         "group_delayed",
         "group_paused",  # until somebody resumes it
         "limits",  # gone with the last group
+        "room_direct",  # history, unless the rooms give it an age (`history_age`)
+        "room_log",
+        "room_meta",  # what somebody has said about a room
         "stream",
         "task_bodies",
         "task_counters",  # a few numbers for each queue
@@ -279,6 +292,56 @@ def group_control(channel: str, group: str) -> str:
 def group_due(channel: str, group: str) -> str:
     """Pub/Sub channel: the server ms of an event that the group takes again before all others."""
     return group_streams(channel, group) + "due"
+
+
+def room_channel(room: str) -> str:
+    """Pub/Sub channel: what is said in a room, as JSON; the name is public."""
+    return f"chat:room:{room}"
+
+
+def room_user_channel(room: str, user: str) -> str:
+    """Pub/Sub channel: what one user of a room is told directly, or tells others."""
+    return f"rt:r:{_tag(room)}:user:{user}"
+
+
+def room_log(room: str) -> str:
+    """STREAM of what was said in a room: ``b``, a message without its id."""
+    return f"rt:r:{_tag(room)}:log"
+
+
+def room_direct(room: str, user: str) -> str:
+    """STREAM of what one user of a room was told directly, or told others: ``b``."""
+    return f"rt:r:{_tag(room)}:d:{user}"
+
+
+def room_members(room: str) -> str:
+    """ZSET of user by expiry in server ms: who is in a room. TTL: an hour, so that the lost are announced."""
+    return f"rt:r:{_tag(room)}:members"
+
+
+def room_users(room: str) -> str:
+    """Prefix of what is known of the users of a room; the name of a user is the rest of the key."""
+    return f"rt:r:{_tag(room)}:u:"
+
+
+def room_user(room: str, user: str) -> str:
+    """HASH of connection to ``<expiry ms> <since ms> <metadata>``. TTL: two leases."""
+    return room_users(room) + user
+
+
+def room_meta(room: str) -> str:
+    """HASH of field to JSON: what somebody has said about a room."""
+    return f"rt:r:{_tag(room)}:meta"
+
+
+def room_sent(room: str, user: str, client_id: str) -> str:
+    """STRING, the entry of a message whose id its sender chose. TTL: as long as that counts."""
+    return f"rt:r:{_tag(room)}:sent:{user.translate(_SCOPE)}:{client_id}"
+
+
+def rooms() -> str:
+    """ZSET of room by the server ms when it had members last. TTL: an hour."""
+    return "rt:rooms"
 
 
 def once(channel: str, scope: str, name: str) -> str:

@@ -27,6 +27,14 @@ __all__ = [
     "RELEASE",
     "REQUEST",
     "REVIVE",
+    "ROOM_DIRECT",
+    "ROOM_HERE",
+    "ROOM_LEAVE",
+    "ROOM_READ",
+    "ROOM_SEEN",
+    "ROOM_SEND",
+    "ROOM_SWEEP",
+    "ROOM_TYPING",
     "SERVE",
     "SETTLE",
     "TASK_CANCEL",
@@ -115,3 +123,11 @@ BROADCASTS = Script("broadcasts")
 MARK_READ = Script("mark_read")
 NOTIFICATIONS = Script("notifications")
 NOTIFY = Script("notify")
+ROOM_DIRECT = Script("room_direct")
+ROOM_HERE = Script("room_here")
+ROOM_LEAVE = Script("room_leave")
+ROOM_READ = Script("room_read")
+ROOM_SEEN = Script("room_seen")
+ROOM_SEND = Script("room_send")
+ROOM_SWEEP = Script("room_sweep")
+ROOM_TYPING = Script("room_typing")

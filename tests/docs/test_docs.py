@@ -11,7 +11,7 @@ import pytest
 
 from redis_toolkit import App, keys
 from redis_toolkit._core import scripts
-from redis_toolkit.patterns import NotificationSystem, TaskQueue, UserNotificationClient
+from redis_toolkit.patterns import ChatRoom, NotificationSystem, TaskQueue, UserNotificationClient
 from tests.docs.pages import PAGES, REPOSITORY, Block, blocks, programs
 from tests.kit.processes import Process
 from tests.kit.redis_cli import redis_cli
@@ -108,6 +108,12 @@ def test_the_task_made_by_hand_is_what_redis_cli_prints(server: Server) -> None:
         assert type_in(server, shown) == shown
 
 
+def test_the_room_by_hand_is_what_redis_cli_prints(server: Server) -> None:
+    shown = transcript("chat:room:lobby")
+    with ChatRoom("lobby", url=server.url).join("ann"):
+        assert type_in(server, shown) == shown
+
+
 def test_the_event_taken_by_hand_is_what_redis_cli_prints(server: Server) -> None:
     shown = transcript("XREADGROUP")
 
@@ -134,7 +140,7 @@ def test_the_scripts_on_the_protocol_page_are_those_that_are_sent() -> None:
             lines = (line.strip() for line in block.text.splitlines())
             shown.append("\n".join(line for line in lines if line and not line.startswith("--")))
 
-    assert shown == [scripts.REQUEST.text, scripts.PUBLISH.text]
+    assert shown == [scripts.REQUEST.text, scripts.PUBLISH.text, scripts.ROOM_SEND.text]
 
 
 def test_the_protocol_page_names_every_key() -> None:

@@ -14,9 +14,10 @@ from redis_toolkit._core import scripts
 from redis_toolkit._core.flow import Call, Flow
 from redis_toolkit._core.flows import durable, leases, tasks
 from redis_toolkit._core.flows.work import DeadLetter, Ended, Later, Ok, Settlement, Source
-from redis_toolkit.patterns import ReliableMessaging
+from redis_toolkit.patterns import ChatRoom, ReliableMessaging
 from tests.e2e.conftest import MakeApp
 from tests.e2e.queues import Queue
+from tests.e2e.seats import Seats
 from tests.e2e.styles import Background, Style
 from tests.e2e.test_rights import PAGE, RULES, user
 from tests.kit.waiting import eventually
@@ -36,6 +37,10 @@ NEEDS = {
     "publishers": ("publish trim groups forget revive", "zcard"),
     "group_workers": (f"{ENGINE} group trim", "subscribe unsubscribe client"),
     "notifications": ("notify notifications broadcasts mark_read", "subscribe unsubscribe"),
+    "rooms": (
+        "room_send room_direct room_typing room_here room_leave room_sweep room_read room_seen",
+        "subscribe unsubscribe hgetall hvals zrange xrevrange blpop lpop",
+    ),
 }
 """Which scripts a role runs, and what it sends besides."""
 ALWAYS = {"eval", "evalsha", "ping", "select", "time"}
@@ -131,6 +136,31 @@ def test_the_rules_for_groups_are_enough(
     worker._driver.run(durable.trim("orders"))
     engine_steps(worker, app, durable.group_source("orders", "billing"))
     assert publisher.forget_group("orders", "billing")
+    assert not refusals(caplog)
+
+
+def test_the_rules_for_rooms_are_enough(
+    user: Callable[..., str],
+    make_app: MakeApp,
+    style: Style,
+    background: Background | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(user("member", RULES["rooms"]), lease=0.3)
+    seats = Seats(app, style=style, background=background, history_age=60)
+    first = seats.send_message("ann", 0, id="1")
+    ann = seats.join("ann", since="0-0", metadata={"a": 1})
+    seats.send_message("ann", 1, id="1")
+    seats.send_direct("ann", "ben", "psst", id="2")
+    seats.typing("ann")
+    seats.set_metadata(topic="tea", old=None)
+    assert seats.metadata() == {"topic": "tea"}
+    assert [one.user for one in seats.members()] == ["ann"]
+    assert ChatRoom.rooms(app)[0].members == 1
+    assert seats.history(before=first) == []
+    ann.hears(0)
+    ann.stop()
+    assert seats.members() == []
     assert not refusals(caplog)
 
 

@@ -1,0 +1,243 @@
+"""`Membership`: one member of a `ChatRoom`, from the join until it leaves; and `Joining`, to be awaited.
+
+Rules:
+
+- It has either a callback or is iterated over, in a thread or on a loop.
+- It lives until it is stopped, also when nobody keeps a reference to it; or until the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from redis_toolkit._core import loops
+from redis_toolkit._core.flows import rooms
+from redis_toolkit._core.flows.rooms import Page
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.message import Gap
+from redis_toolkit.patterns.running import Stopping
+from redis_toolkit.room_message import own_copy
+from redis_toolkit.worker.room_lane import PAGE, Item, RoomLane
+
+if TYPE_CHECKING:
+    from redis_toolkit.app import App
+    from redis_toolkit.worker.room_hub import RoomHub
+
+__all__ = ["Joining", "Membership"]
+
+logger = logging.getLogger("redis_toolkit")
+
+PATIENCE = 10.0
+"""Seconds that leaving is waited for; a member whose leave got lost is taken out when its lease ends."""
+
+
+class Membership(Stopping):
+    """A user in a room, by one connection. `ChatRoom.join` makes it.
+
+    Example:
+        ```python
+        with room.join("ann") as membership:
+            for message in membership:
+                print(message["user"], message["text"])
+        ```
+    """
+
+    def __init__(
+        self, app: App, hub: RoomHub, lane: RoomLane, on_gap: Callable[[Gap], Any] | None, *, called: bool
+    ) -> None:
+        self._app = app
+        self._hub = hub
+        self._lane = lane
+        self._on_gap = on_gap
+        self._called = called
+        self._woken = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._awaited = asyncio.Event()
+        self._watch: AsyncGenerator[None] | None = None
+        if not called:
+            lane.wake = self._woken.set
+
+    @property
+    def user(self) -> str:
+        """Who is in the room."""
+        return self._lane.own.user
+
+    @property
+    def room(self) -> str:
+        """The id of the room."""
+        return self._lane.room
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not been stopped."""
+        return not self._lane.closed
+
+    def stop(self) -> None:
+        """Leave, and close the subscription: nothing more is handed out. May be called again, and anywhere.
+
+        What the server cannot be told now, it finds out by itself when the lease of the member ends.
+        """
+        done = self._hub.exit(self._lane)
+        if done is not None:
+            _await_quietly(done)
+
+    async def astop(self) -> None:
+        """Await what `stop` does."""
+        done = self._hub.exit(self._lane)
+        if done is not None:
+            await asyncio.wait([asyncio.wrap_future(done)], timeout=PATIENCE)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.astop()
+
+    def __repr__(self) -> str:
+        return f"Membership({self.user!r} in {self.room!r}{'' if self.active else ', stopped'})"
+
+    # -- iterating --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._refuse_called()
+        loops.check_blocking("join")
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        lane = self._lane
+        if self._loop is not None:
+            self._loop, lane.wake = None, self._woken.set
+        while not lane.closed:
+            self._woken.clear()
+            for item in lane.take(1):
+                message = self._message(item)
+                if message is not None:
+                    return message
+            after = lane.missing()
+            if after is not None:
+                try:
+                    lane.fill(self._read(after))
+                except RedisToolkitError as error:
+                    self._failed(error)
+            elif lane.rest():
+                self._woken.wait()
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        self._refuse_called()
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        lane, loop = self._lane, asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._awaited, lane.wake = loop, asyncio.Event(), self._wake_loop
+        while not lane.closed:
+            self._awaited.clear()
+            for item in lane.take(1):
+                message = self._message(item)
+                if message is not None:
+                    return message
+            after = lane.missing()
+            if after is not None:
+                try:
+                    lane.fill(await self._aread(after))
+                except RedisToolkitError as error:
+                    self._failed(error)
+            elif lane.rest():
+                await self._awaited.wait()
+        raise StopAsyncIteration
+
+    def _wake_loop(self) -> None:
+        try:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._awaited.set)
+        except RuntimeError:  # the loop has been closed: nobody takes it any more
+            if not self._lane.closed:
+                self._drop()
+
+    def _message(self, item: Item) -> dict[str, Any] | None:
+        """Return a message; a gap is told, and is none."""
+        if not isinstance(item, Gap):
+            return own_copy(item)
+        logger.warning("messages of room %r may be missing for %r: %s", self.room, self.user, item.reason)
+        if self._on_gap is not None:
+            self._on_gap(item)
+        return None
+
+    def _refuse_called(self) -> None:
+        if self._called:
+            raise ConfigurationError(
+                "this membership has a callback, which gets the messages: join without on_message to iterate"
+            )
+
+    def _failed(self, error: RedisToolkitError) -> None:
+        logger.debug("the log of room %r could not be read: %s", self.room, error)
+        self._lane.stall()
+
+    # -- how --------------------------------------------------------------------------------------
+
+    def _read(self, after: str) -> Page:
+        with self._hub.reading:
+            return self._app._driver.run(rooms.read(self.room, self.user, after, PAGE))
+
+    async def _aread(self, after: str) -> Page:
+        return await self._app._async_driver.run(rooms.read(self.room, self.user, after, PAGE))
+
+    def _drop(self) -> None:
+        """Leave without waiting for it, as the loop ends on which it was."""
+        self._hub.exit(self._lane)
+
+    async def _until_loop_ends(self) -> AsyncGenerator[None]:
+        """Leave when the loop ends: `asyncio.run` closes the loop's generators last."""
+        try:
+            yield
+        finally:
+            self._drop()
+
+    async def _watch_loop(self) -> None:
+        self._watch = self._until_loop_ends()
+        await anext(self._watch)
+
+
+def _await_quietly(done: Future[None]) -> None:
+    try:
+        done.result(PATIENCE)
+    except TimeoutError:
+        logger.debug("leaving takes long")
+
+
+class Joining:
+    """A join that has not begun: to be awaited, or used in ``async with`` or ``async for``."""
+
+    def __init__(self, join: Callable[[], Awaitable[Membership]]) -> None:
+        self._join = join
+        self._membership: Membership | None = None
+
+    def __await__(self) -> Generator[Any, Any, Membership]:
+        return self._join().__await__()
+
+    async def __aiter__(self) -> AsyncGenerator[dict[str, Any]]:
+        membership = await self._join()
+        try:
+            async for message in membership:
+                yield message
+        finally:
+            await membership.astop()
+
+    async def __aenter__(self) -> Membership:
+        self._membership = await self._join()
+        return self._membership
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._membership is not None:
+            await self._membership.astop()

@@ -1,0 +1,193 @@
+"""All that a process has of the rooms on one server: one subscribed connection, one for beats, a few threads.
+
+Rules:
+
+- It begins with the first member, and ends with the last one.
+- At exit, whoever is still there leaves.
+- In a forked child, the memberships of the parent have ended, without a word to the server.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+
+from redis_toolkit._core.connection import Connections
+from redis_toolkit.errors import DecodeError, one_line
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.heartbeat import ServerClock
+from redis_toolkit.worker.loop_thread import LoopThread
+from redis_toolkit.worker.room_lane import RoomLane
+from redis_toolkit.worker.room_pool import RoomPool
+from redis_toolkit.worker.room_presence import RoomPresence
+from redis_toolkit.worker.room_reader import RoomReader
+
+__all__ = ["RoomHub", "enter", "exit_all", "lanes_of"]
+
+logger = logging.getLogger("redis_toolkit")
+
+QUIET = 10.0
+"""Seconds between two log lines about what cannot be read."""
+LAST_SECONDS = 2.0
+"""Seconds that leaving may take at exit."""
+
+
+class RoomHub:
+    """The members of one process on one server.
+
+    Args:
+        connections: where connections come from.
+        settings: durations and limits.
+
+    Attributes:
+        lanes: of all members.
+        pool: threads for ``def`` callbacks.
+        reading: held while a thread of the pool reads a log, so that they need one connection in all.
+    """
+
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self.connections = connections
+        self.settings = settings
+        self.lanes: set[RoomLane] = set()
+        self.pool = RoomPool()
+        self.reading = threading.Lock()
+        self.clock = ServerClock()
+        self._loop: LoopThread | None = None
+        self._lock = threading.Lock()
+        self._unread = 0
+        self._leaves = False
+        self._said = -QUIET
+        self.presence = RoomPresence(connections, settings, self.clock, self._ends, self._beaten)
+        self._reader = RoomReader(connections, settings, self.clock, self.unreadable, self.presence.beat_soon)
+
+    def start(self) -> None:
+        """Start its threads."""
+        self._reader.start()
+        self.presence.start()
+
+    def add(self, lane: RoomLane) -> Future[None]:
+        """Let a lane hear its room; returns what is done once it is subscribed."""
+        return self._reader.add(lane)
+
+    def exit(self, lane: RoomLane) -> Future[None] | None:
+        """End a lane, and leave; returns what is done when the room knows, or None if it had ended before."""
+        if lane.closed or not lane.close():
+            return None
+        self._reader.remove(lane)
+        done = self.presence.remove(lane)
+        with _lock:
+            self.lanes.discard(lane)
+        self.presence.look()
+        return done
+
+    def keep(self, lane: RoomLane) -> None:
+        """Keep a lane in its room, which it has joined; at exit it leaves."""
+        self.presence.add(lane)
+        if lane.closed:  # somebody has stopped it meanwhile
+            self.presence.remove(lane)
+        if not self._leaves:
+            self._leaves = True  # before the embedded server ends, which was started by now
+            atexit.unregister(_leave)
+            atexit.register(_leave)
+
+    def loop(self) -> LoopThread:
+        """Return a loop for ``async def`` callbacks of who has none."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = LoopThread()
+                self._loop.start()
+            return self._loop
+
+    def unreadable(self, where: str, error: DecodeError) -> None:
+        """Count what cannot be read, and say so now and then."""
+        with self._lock:
+            self._unread += 1
+            now = time.monotonic()
+            if now - self._said < QUIET:
+                return
+            self._said, count, self._unread = now, self._unread, 0
+        logger.warning(
+            "dropped %d message%s on %r: %s", count, "s"[: count != 1], where, one_line(str(error))
+        )
+
+    def _beaten(self) -> None:
+        self._reader.ask_again()
+        if self._reader.connected:
+            with _lock:
+                lanes = list(self.lanes)
+            for lane in lanes:
+                lane.unstall()
+
+    def _ends(self) -> bool:
+        """End if nobody is left; returns whether it does."""
+        with _lock:
+            if self.lanes:
+                return False
+            if _hubs.get((self.connections, self.settings)) is self:
+                del _hubs[self.connections, self.settings]
+        self._reader.stop()
+        self.pool.close()
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop(time.monotonic())
+        return True
+
+
+_hubs: dict[tuple[Connections, Settings], RoomHub] = {}
+_lock = threading.Lock()
+
+
+def enter(connections: Connections, settings: Settings, lane: RoomLane) -> RoomHub:
+    """Return the hub of this process for a server, with one more lane in it."""
+    with _lock:
+        hub = _hubs.get((connections, settings))
+        started = hub is None
+        if hub is None:
+            hub = _hubs[connections, settings] = RoomHub(connections, settings)
+        hub.lanes.add(lane)
+    if started:
+        hub.start()
+    return hub
+
+
+def lanes_of(connections: Connections, room: str, user: str) -> list[tuple[RoomHub, RoomLane]]:
+    """Return the lanes of a user in a room, in this process."""
+    with _lock:
+        hubs = [hub for (known, _), hub in _hubs.items() if known is connections]
+        return [
+            (hub, lane) for hub in hubs for lane in hub.lanes if lane.room == room and lane.own.user == user
+        ]
+
+
+def exit_all(lanes: Iterable[tuple[RoomHub, RoomLane]]) -> list[Future[None]]:
+    """End lanes; returns what is done when their rooms know."""
+    ended = [hub.exit(lane) for hub, lane in lanes]
+    return [done for done in ended if done is not None]
+
+
+def _leave() -> None:
+    """At exit: leave all rooms."""
+    with _lock:
+        everyone = [(hub, lane) for hub in _hubs.values() for lane in hub.lanes]
+    if everyone:
+        wait_for(exit_all(everyone), timeout=LAST_SECONDS)
+
+
+def _forget() -> None:
+    """In a forked child: the threads are the parent's, and so are the connections."""
+    global _lock
+    _lock = threading.Lock()
+    for hub in _hubs.values():
+        for lane in hub.lanes:
+            lane.abandon()
+    _hubs.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

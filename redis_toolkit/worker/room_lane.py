@@ -1,0 +1,280 @@
+"""A room lane: what one member of a room has not been given yet.
+
+Rules:
+
+- Hearing a message never waits: the reader of the connection must go on.
+- Ids only grow. What is not newer than what was heard before is left out: so nothing comes twice.
+- A lane that is behind (the connection was cut, or it had too much to hold) reads the log after the last
+  message that was taken from it. What is published from then on is put aside, and follows once the log has
+  been read to its end. A slow member costs no more than a full lane.
+- What the log has lost by then is one `Gap`, at its place.
+- What has no id (typing, and what was published by hand) is handed out as it comes, and not read again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from redis_toolkit import keys
+from redis_toolkit._core.flows.rooms import Connected, Entry, Here, Kept, Page
+from redis_toolkit.errors import DecodeError
+from redis_toolkit.message import Gap
+from redis_toolkit.room_message import FIRST, Id, before, id_of, read_entry, text_of_id
+from redis_toolkit.settings import Settings
+
+__all__ = ["PAGE", "Item", "RoomLane"]
+
+PAGE = 200
+"""Messages read at once from the log."""
+MOST = 1000
+"""Messages that may wait for one member. More are in the log, where they cost nothing."""
+MOST_BYTES = 16 * 1024 * 1024
+
+Item = dict[str, Any] | Gap
+_Waiting = tuple[Id | None, Item, int]
+
+
+class RoomLane:
+    """What waits for one member.
+
+    Args:
+        room: the room.
+        kept: what is kept of it.
+        own: the connection of the member.
+        settings: how many messages, and how many bytes, may wait.
+        unreadable: told of entries of the log that cannot be read.
+
+    Attributes:
+        wake: called, from any thread, when there is something to take and nobody looks.
+    """
+
+    def __init__(
+        self,
+        room: str,
+        kept: Kept,
+        own: Connected,
+        settings: Settings,
+        unreadable: Callable[[str, DecodeError], None],
+    ) -> None:
+        self.room = room
+        self.kept = kept
+        self.own = own
+        self.channels = (keys.room_channel(room).encode(), keys.room_user_channel(room, own.user).encode())
+        self.wake: Callable[[], None] = _nobody
+        self._closed = False
+        self._unreadable = unreadable
+        self._most = min(settings.lane_messages, MOST)
+        self._most_bytes = min(settings.lane_bytes, MOST_BYTES)
+        self._items: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._idle = True
+        self._behind = True
+        self._aside: list[_Waiting] | None = []  # what came while the log was read; None: too much
+        self._stalled = True  # until it has begun
+        self._begun = False
+        self._seen = FIRST  # the last one that was put here
+        self._taken = FIRST  # the last one that was taken
+        self._known: Id | None = None  # of the log that it was then
+        self._joined = (FIRST, "")  # the last one before it began, and the one that announced it
+        self._since, self._reason = time.time(), ""
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def hear(self, id: Id | None, message: dict[str, Any], size: int) -> None:
+        """Take a message that was published."""
+        with self._lock:
+            if self._closed:
+                return
+            if id is not None and self._behind:
+                if self._aside is not None:
+                    self._aside.append((id, message, size))
+                    if len(self._aside) > self._most:
+                        self._aside = None
+                return
+            self._add(id, message, size)
+            if len(self._items) > self._most or self._bytes > self._most_bytes:
+                self._overflow()
+            self._call()
+
+    def begin(self, here: Here, entries: list[Entry], since: Id | None) -> None:
+        """Begin, once joined: after the last messages before that, or with all those after an id."""
+        with self._lock:
+            last = id_of(here.last) if here.last else FIRST
+            self._joined = last, here.announced[0]
+            self._seen = self._taken = last if since is None else since
+            if entries:
+                self._seen = self._taken = before(id_of(entries[0][0].decode("ascii")))
+                for entry in entries:
+                    self._read(entry)
+                self._seen = last
+            self._since, self._reason = time.time(), "not all that was said since then is kept"
+            self._stalled, self._begun = False, True
+            if since is None:
+                self._catch_up()
+            self._call()
+
+    def fall_behind(self, since: float, reason: str, seen: Id | None = None) -> None:
+        """Note that messages may have been missed since a time (wall-clock seconds).
+
+        Args:
+            since: the time.
+            reason: what happened.
+            seen: the last id that was put here before that, if some may have been since.
+        """
+        with self._lock:
+            self._aside = None
+            self._known = seen
+            if self._begun and not self._behind:
+                self._behind = True
+                self._since, self._reason = since, reason
+                self._call()
+
+    @property
+    def seen(self) -> Id:
+        """The last id that was put here."""
+        return self._seen
+
+    def compare(self, last: str, seen: Id) -> None:
+        """See whether a log is the one that was heard: its last id is no less than ``seen`` before that."""
+        if (id_of(last) if last else FIRST) < seen:
+            self.fall_behind(time.time(), "the server has lost what it kept of the room", seen)
+
+    def _overflow(self) -> None:
+        self._items.clear()
+        self._bytes = 0
+        self._behind, self._aside = True, None
+        self._seen = self._taken
+        self._since = time.time()
+        self._reason = f"{self.own.user!r} was too slow for what is kept of the room"
+
+    # -- what goes out ----------------------------------------------------------------------------
+
+    def take(self, most: int) -> list[Item]:
+        """Return some of what waits, in order."""
+        with self._lock:
+            some = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+            for entry, _, size in some:
+                self._bytes -= size
+                if entry is not None:
+                    self._taken = entry
+            return [item for _, item, _ in some]
+
+    def missing(self) -> str | None:
+        """Return the id after which the log has to be read now; None when there is no need."""
+        with self._lock:
+            if self._items or not self._behind or self._stalled or self._closed:
+                return None
+            self._aside = []
+            return text_of_id(self._seen)
+
+    def fill(self, page: Page) -> None:
+        """Take what was read after the id that `missing` gave."""
+        with self._lock:
+            if self._closed or not self._behind:
+                return
+            first = id_of(page.first) if page.first else None
+            last = id_of(page.last) if page.last else FIRST
+            if self._has_lost(first, last):
+                channel = keys.room_channel(self.room)
+                self._items.append((None, Gap((channel,), self._since, time.time(), self._reason), 0))
+                self._since = time.time()
+            for entry in page.entries:
+                self._read(entry)
+            if page.complete:
+                self._seen = last if last < self._seen else max(self._seen, last)
+                self._catch_up()
+
+    def _has_lost(self, first: Id | None, last: Id) -> bool:
+        """Return whether the log may have lost something after what was seen."""
+        seen, self._known = self._known or self._seen, None
+        if seen == FIRST:
+            return False
+        if last < seen:
+            return True  # another log: the one before is gone
+        return last > seen and (first is None or first > seen)
+
+    def _catch_up(self) -> None:
+        """The log has been read to its end: go on with what came meanwhile."""
+        if self._aside is None:
+            return  # too much came: the log has more by now
+        self._behind, aside = False, self._aside
+        for waiting in aside:
+            self._add(*waiting)
+
+    def stall(self) -> None:
+        """Do not read the log until `unstall`: that failed."""
+        with self._lock:
+            self._stalled = True
+
+    def unstall(self) -> None:
+        """Read the log, if that is needed."""
+        with self._lock:
+            if self._stalled and self._begun:
+                self._stalled = False
+                self._call()
+
+    def rest(self) -> bool:
+        """Return whether there is nothing to do; then it wakes somebody when there is."""
+        with self._lock:
+            self._idle = not (self._items or (self._behind and not self._stalled) or self._closed)
+            return self._idle
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    def abandon(self) -> None:
+        """End it in a forked child, where somebody may have held its lock."""
+        self._closed = True
+
+    def close(self) -> bool:
+        """Hand out nothing any more; returns whether it was open."""
+        with self._lock:
+            was_open, self._closed = not self._closed, True
+            self._items.clear()
+            self._call()
+            return was_open
+
+    def _call(self) -> None:
+        if self._idle and (self._items or (self._behind and not self._stalled) or self._closed):
+            self._idle = False
+            self.wake()
+
+    def _add(self, id: Id | None, message: Item, size: int) -> None:
+        """Put a message behind the others, unless it is known, or tells that its own user has joined."""
+        if id is not None:
+            if id <= self._seen:
+                return
+            self._seen = id
+            if self._is_own(message) and id > self._joined[0]:
+                return
+        self._items.append((id, message, size))
+        self._bytes += size
+
+    def _read(self, entry: Entry) -> None:
+        text = entry[0].decode("ascii")
+        if text == self._joined[1]:
+            return
+        try:
+            message = read_entry(*entry)
+        except DecodeError as error:
+            self._unreadable(self.room, error)
+        else:
+            self._add(id_of(text), message, len(entry[1]))
+
+    def _is_own(self, message: Item) -> bool:
+        return (
+            isinstance(message, dict)
+            and message.get("type") == "join"
+            and message.get("user") == self.own.user
+        )
+
+
+def _nobody() -> None:
+    """Nobody takes from it yet."""

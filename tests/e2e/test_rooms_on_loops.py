@@ -1,0 +1,190 @@
+"""Rooms by iteration, in threads and on loops; where a blocking call is refused; and forks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from redis_toolkit import App, ConfigurationError
+from redis_toolkit._core import loops
+from redis_toolkit.patterns import ChatRoom
+from tests.e2e.seats import texts
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
+
+
+@pytest.fixture
+def room(app: App) -> ChatRoom:
+    return ChatRoom("lobby", app=app)
+
+
+async def is_left(room: ChatRoom) -> None:
+    await asyncio.to_thread(eventually, lambda: not room.members())
+
+
+def test_iterating_in_a_thread_until_it_is_stopped(room: ChatRoom) -> None:
+    got: list[dict[str, Any]] = []
+    membership = room.join("ann")
+
+    def take() -> None:
+        got.extend(membership)
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    room.send_message("ben", 1)
+    room.send_message("ben", 2)
+    eventually(lambda: texts(got) == [1, 2])
+    membership.stop()
+    taking.join(30)
+    assert not taking.is_alive()
+    assert list(membership) == []
+
+
+def test_iterating_on_a_loop_leaves_in_the_end(room: ChatRoom, app: App) -> None:
+    async def main() -> list[Any]:
+        said = asyncio.Event()
+
+        async def talk() -> None:
+            while not said.is_set():
+                await room.asend_message("ben", 1)
+
+        talking = asyncio.create_task(talk())
+        got = []
+        async for message in room.ajoin("ann", history=2):
+            got.append(message["text"])
+            if len(got) == 5:
+                break
+        said.set()
+        await talking
+        await is_left(room)
+        await app._async_driver.close()
+        return got
+
+    assert asyncio.run(main()) == [1] * 5
+
+
+def test_the_three_forms_of_joining_on_a_loop(room: ChatRoom, app: App) -> None:
+    async def main() -> None:
+        got: list[dict[str, Any]] = []
+
+        async def hear(message: dict[str, Any]) -> None:
+            got.append(message)
+
+        membership = await room.ajoin("ann", hear)
+        async with room.ajoin("ben") as ben:
+            await room.asend_message("ann", 1)
+            async for message in ben:
+                assert message["text"] == 1
+                break
+            assert len(await room.amembers()) == 2
+        assert [one.user for one in await room.amembers()] == ["ann"]
+        with pytest.raises(ConfigurationError, match="callback"):
+            aiter(membership)
+        await membership.astop()
+        assert await room.amembers() == []
+        assert [one["type"] for one in got] == ["join", "message", "leave"]
+        await app._async_driver.close()
+
+    asyncio.run(main())
+
+
+def test_a_blocking_call_on_a_loop_that_runs_handlers_names_the_twin(room: ChatRoom, app: App) -> None:
+    async def main() -> None:
+        async with app:
+            for call in (
+                lambda: room.send_message("ann", 1),
+                lambda: room.join("ann"),
+                room.members,
+                room.history,
+            ):
+                with pytest.raises(
+                    ConfigurationError, match=r"await a(send_message|join|members|history)\(\)"
+                ):
+                    call()
+
+    app.on("x")(lambda data: None)
+    asyncio.run(main())
+
+
+def test_so_does_one_in_a_callback_of_a_room(room: ChatRoom, app: App) -> None:
+    errors: list[Exception] = []
+
+    async def hear(message: dict[str, Any]) -> None:
+        try:
+            room.send_message("ann", 2)
+        except ConfigurationError as error:
+            errors.append(error)
+
+    async def main() -> None:
+        async with room.ajoin("ann", hear), room.ajoin("ann", hear):
+            await room.asend_message("ben", 1)
+            await asyncio.to_thread(eventually, lambda: len(errors) == 2)
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop() not in loops.serving
+        await app._async_driver.close()
+
+    asyncio.run(main())
+    with room.join("ann", hear):
+        room.send_message("ben", 1)
+        eventually(lambda: len(errors) == 3)
+    assert all("await asend_message()" in str(error) for error in errors)
+
+
+def test_a_loop_that_ends_leaves(room: ChatRoom) -> None:
+    async def main() -> None:
+        async def hear(message: dict[str, Any]) -> None: ...
+
+        await room.ajoin("ann", hear)
+        await room.ajoin("ben")
+
+    asyncio.run(main())
+    eventually(lambda: room.members() == [])
+
+
+def test_cancelled_joins_leave_nothing_behind(room: ChatRoom, app: App) -> None:
+    async def main() -> None:
+        for turns in range(40):
+            task = asyncio.ensure_future(join())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                membership = await task
+            except asyncio.CancelledError:
+                continue
+            await membership.astop()
+        await is_left(room)
+        await app._async_driver.close()
+
+    async def join() -> Any:
+        return await room.ajoin("ann")
+
+    asyncio.run(main())
+
+
+@pytest.mark.fault(21, "chat")
+def test_a_forked_child_has_no_memberships_and_makes_its_own(room: ChatRoom, server: Server) -> None:
+    got: list[dict[str, Any]] = []
+    membership = room.join("ann", got.append)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            membership.stop()  # not this process's
+            assert not membership.active
+            heard: list[dict[str, Any]] = []
+            with room.join("child", heard.append):
+                room.send_message("child", 1)
+                eventually(lambda: texts(heard) == [1])
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    room.send_message("ann", 2)
+    eventually(lambda: texts(got) == [1, 2])
+    assert membership.active
+    membership.stop()
