@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from redis_toolkit.convert import Converter, converter, not_found
+from redis_toolkit.convert import Converter, converter, not_found, strict_fields
 from redis_toolkit.errors import ConfigurationError, PayloadMismatch, one_line
 from redis_toolkit.message import Headers, Message
 
@@ -167,6 +167,15 @@ class Binding:
             one.replace(annotation=none) for one in parameters.values() if one.name not in self._special
         ]
         return inspect.Signature(passed)
+
+    @property
+    def fields(self) -> frozenset[str] | None:
+        """The fields of a map that it takes; None when it takes any."""
+        if self._takes_rest:
+            return None
+        if self._single is None:
+            return frozenset(self._fields)
+        return strict_fields(self._resolved(self._fields[self._single[0]][0]))
 
     def result_converter(self) -> Converter | None:
         """Return what converts a result that has travelled to the function's return annotation."""

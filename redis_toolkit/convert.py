@@ -27,7 +27,7 @@ from typing import Any
 
 from redis_toolkit.errors import PayloadMismatch, one_line
 
-__all__ = ["Converter", "converter", "not_found"]
+__all__ = ["Converter", "converter", "not_found", "strict_fields"]
 
 Converter = Callable[[Any, str], Any]
 """Given a value and its place in the payload, returns the converted value."""
@@ -182,6 +182,15 @@ def _dataclass(kind: Any) -> Converter:
             raise PayloadMismatch(f"{place} is no {kind.__name__}: {error}") from error
 
     return convert
+
+
+def strict_fields(annotation: Any) -> frozenset[str] | None:
+    """Return the fields of what is made of a map and refuses others; None for anything else."""
+    if dataclasses.is_dataclass(annotation):
+        return frozenset(field.name for field in dataclasses.fields(annotation) if field.init)
+    if getattr(annotation, "model_config", {}).get("extra") == "forbid":
+        return frozenset(annotation.model_fields)
+    return None
 
 
 def not_found(annotation: Any, seen: set[Any] | None = None) -> Iterator[str]:

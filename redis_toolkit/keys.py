@@ -62,6 +62,14 @@ __all__ = [
     "task_streams",
     "task_submitted",
     "task_waiters",
+    "broadcast_dropped",
+    "broadcast_id",
+    "broadcasts",
+    "notification_dropped",
+    "notification_events",
+    "notification_id",
+    "notification_read",
+    "notifications",
 ]
 
 WITHOUT_TTL: frozenset[str] = frozenset(
@@ -355,3 +363,43 @@ def is_reply_key(key: str) -> bool:
     """Return whether a reply may be pushed to this key: a caller's reply list or an inbox."""
     kind = key[:6]
     return kind == "rt:i:{" or (kind in ("rt:c:{", "rt:q:{") and "}:reply:" in key)
+
+
+def notifications(user: str) -> str:
+    """STREAM of a user's unread notifications, ``b`` body. TTL: as long as they are kept."""
+    return f"rt:n:{_tag(user)}:unread"
+
+
+def notification_dropped(user: str) -> str:
+    """HASH: ``dropped``, how many unread ones made room, and ``upto``, the last of them. TTL: as they."""
+    return f"rt:n:{_tag(user)}:dropped"
+
+
+def notification_read(user: str) -> str:
+    """HASH of what a user has read of the broadcasts: ``upto``, and ids after it. TTL: as they are kept."""
+    return f"rt:n:{_tag(user)}:read"
+
+
+def notification_id(user: str, chosen: str) -> str:
+    """STRING, the entry of a notification whose id its sender chose. TTL: as long as that counts."""
+    return f"rt:n:{_tag(user)}:id:{chosen}"
+
+
+def notification_events(user: str) -> str:
+    """Pub/Sub channel: what one of a user's devices has marked as read."""
+    return f"rt:n:{_tag(user)}:events"
+
+
+def broadcasts() -> str:
+    """STREAM of the notifications for everybody, ``b`` body. TTL: as long as they are kept."""
+    return "rt:b:{broadcast}:stream"
+
+
+def broadcast_dropped() -> str:
+    """HASH of broadcasts that made room, as that of a user. TTL: as they are kept."""
+    return "rt:b:{broadcast}:dropped"
+
+
+def broadcast_id(chosen: str) -> str:
+    """STRING, the entry of a broadcast whose id its sender chose. TTL: as long as that counts."""
+    return f"rt:b:{{broadcast}}:id:{chosen}"

@@ -124,6 +124,10 @@ class Wire:
                 return self._within_limit(body)
         return self.envelope({"rt": 1}, data, headers)
 
+    def bare(self, data: Any) -> bytes:
+        """Return a payload by itself, whatever a reader might take it for; raises as `live` does."""
+        return self._within_limit(self._encode(data))
+
     def _could_be_mistaken(self, data: Any, body: bytes) -> bool:
         """Return whether a bare body would be read as an envelope, or one day might be."""
         if self._native is None:

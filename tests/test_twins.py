@@ -9,7 +9,16 @@ import pytest
 from redis_toolkit import App
 from redis_toolkit._core.connection import Connections
 from redis_toolkit._core.sync_driver import SyncDriver
-from redis_toolkit.patterns import AsyncTask, ChatRoom, Membership, Task, TaskHandle, TaskQueue
+from redis_toolkit.patterns import (
+    AsyncTask,
+    ChatRoom,
+    Membership,
+    NotificationSystem,
+    Task,
+    TaskHandle,
+    TaskQueue,
+    UserNotificationClient,
+)
 from redis_toolkit.patterns.running import Running
 
 PAIRS: dict[type, set[str]] = {
@@ -37,6 +46,11 @@ PAIRS: dict[type, set[str]] = {
     AsyncTask: {"submit"},
     TaskHandle: {"result", "status", "progress", "cancel"},
     Running: {"stop"},
+    NotificationSystem: {
+        *("send_notification", "broadcast", "unread", "unread_count", "mark_read", "dropped"),
+        "stop",
+    },
+    UserNotificationClient: {"unread", "unread_count", "mark_read", "stop"},
     ChatRoom: {
         *("join", "leave", "members", "send_message", "typing", "send_direct", "history", "direct_history"),
         *("metadata", "set_metadata", "rooms"),
@@ -51,7 +65,13 @@ TOUCH_NO_SERVER: dict[type, set[str]] = {
     Task: {"call", "options"},
     AsyncTask: {"call", "options"},
 }
-SMALL_API: dict[type, set[str]] = {TaskQueue: {"cleanup"}, Running: {"cleanup"}, Membership: {"cleanup"}}
+SMALL_API: dict[type, set[str]] = {
+    TaskQueue: {"cleanup"},
+    Running: {"cleanup"},
+    Membership: {"cleanup"},
+    NotificationSystem: {"cleanup"},
+    UserNotificationClient: {"cleanup"},
+}
 """Other names of `stop`, that may be called anywhere."""
 BLOCKS_FOR_GOOD: dict[type, set[str]] = {App: {"run"}, TaskQueue: {"run"}}
 """Serves in worker processes until a signal: inside a program of coroutines it is ``async with app``."""

@@ -47,6 +47,10 @@ __all__ = [
     "TRIM",
     "UNLOCK",
     "WITHDRAW",
+    "BROADCASTS",
+    "MARK_READ",
+    "NOTIFICATIONS",
+    "NOTIFY",
     "Script",
 ]
 
@@ -115,6 +119,10 @@ TASK_WAIT = Script("task_wait")
 TRIM = Script("trim")
 UNLOCK = Script("unlock")
 
+BROADCASTS = Script("broadcasts")
+MARK_READ = Script("mark_read")
+NOTIFICATIONS = Script("notifications")
+NOTIFY = Script("notify")
 ROOM_DIRECT = Script("room_direct")
 ROOM_HERE = Script("room_here")
 ROOM_LEAVE = Script("room_leave")

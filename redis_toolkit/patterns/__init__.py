@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis_toolkit.patterns.chat_room import ChatRoom
 from redis_toolkit.patterns.membership import Joining, Membership
+from redis_toolkit.patterns.notifications import NotificationSystem, UserNotificationClient
 from redis_toolkit.patterns.queue_stats import QueueStats
 from redis_toolkit.patterns.reliable_messaging import ReliableMessaging
 from redis_toolkit.patterns.request_response import RequestResponse
@@ -15,8 +16,10 @@ from redis_toolkit.patterns.task_options import TaskOptions
 from redis_toolkit.patterns.task_queue import TaskQueue
 
 __all__ = [
+    "NotificationSystem",
     "ReliableMessaging",
     "RequestResponse",
+    "UserNotificationClient",
     # rooms
     "ChatRoom",
     "Joining",

@@ -11,7 +11,7 @@ import pytest
 
 from redis_toolkit import App, keys
 from redis_toolkit._core import scripts
-from redis_toolkit.patterns import ChatRoom, TaskQueue
+from redis_toolkit.patterns import ChatRoom, NotificationSystem, TaskQueue, UserNotificationClient
 from tests.docs.pages import PAGES, REPOSITORY, Block, blocks, programs
 from tests.kit.processes import Process
 from tests.kit.redis_cli import redis_cli
@@ -118,6 +118,19 @@ def test_the_event_taken_by_hand_is_what_redis_cli_prints(server: Server) -> Non
     shown = transcript("XREADGROUP")
 
     assert type_in(server, shown) == shown
+
+
+def test_the_notification_made_by_hand_is_what_redis_cli_prints(server: Server) -> None:
+    app = App(server.url)
+    got: list[object] = []
+    shown = transcript("notifications:user:7")
+    with UserNotificationClient(7, got.append, app=app) as client:
+        assert type_in(server, shown) == shown
+    assert got == [{"text": "for who is there"}]
+    assert client.unread_count() == 0
+    [left] = NotificationSystem(app=app).unread("8")
+    assert left["text"] == "for all"
+    app.stop()
 
 
 def test_the_scripts_on_the_protocol_page_are_those_that_are_sent() -> None:

@@ -36,6 +36,7 @@ NEEDS = {
     "task_workers": (f"{ENGINE} task_progress", "subscribe unsubscribe client rpush"),
     "publishers": ("publish trim groups forget revive", "zcard"),
     "group_workers": (f"{ENGINE} group trim", "subscribe unsubscribe client"),
+    "notifications": ("notify notifications broadcasts mark_read", "subscribe unsubscribe"),
     "rooms": (
         "room_send room_direct room_typing room_here room_leave room_sweep room_read room_seen",
         "subscribe unsubscribe hgetall hvals zrange xrevrange blpop lpop",

@@ -1,0 +1,377 @@
+"""The one subscribed connection of a process to a server, for those who come and go, and its reader.
+
+Rules:
+
+- It begins with the first who hears anything, and ends with the last one.
+- Each SUBSCRIBE names one channel, so that each has one answer: answers come in the order of asking.
+- The reader never waits: who hears has to take a message without doing anything about it.
+- Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
+  as long again the connection is given up.
+- A connection that was cut is made again. All are told that it was cut, and that they are subscribed again.
+- A channel that an ACL refuses is an error for who begins to hear it. Later it is asked for again and again,
+  while the others are heard.
+- In a forked child nobody hears anything, and nothing is said on the connection, which is the parent's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from collections import Counter, deque
+from concurrent.futures import Future
+from typing import Protocol
+
+from redis_toolkit._core.connection import NOTHING, Connections, Link
+from redis_toolkit._core.flow import Command
+from redis_toolkit._core.recovery import Failed, Fate, describe, pause_of_the_cut, reconnecting, sort
+from redis_toolkit.errors import OutcomeUnknown, PermissionDenied, RedisToolkitError, ServerUnreachable
+from redis_toolkit.settings import Settings
+from redis_toolkit.worker.trouble import Trouble
+
+__all__ = ["Hearer", "Subscriber", "enter", "leave"]
+
+logger = logging.getLogger("redis_toolkit")
+
+FULL_DISK = "MISCONF"
+"""How a server refuses a PING that cannot write to its disk. It is alive, and subscribes and publishes."""
+
+
+class Hearer(Protocol):
+    """Somebody who hears channels. All of it is called by the reader's thread, or by who enters."""
+
+    @property
+    def channels(self) -> tuple[bytes, ...]:
+        """Exact names."""
+
+    def hear(self, channel: bytes, body: bytes) -> None:
+        """Take a message."""
+
+    def cut(self) -> None:
+        """Know that messages may be missed from now on."""
+
+    def back(self) -> None:
+        """Know that it is subscribed again."""
+
+
+class Subscriber:
+    """Hears channels of one server for everybody in this process.
+
+    Args:
+        connections: where its connection comes from.
+        settings: ping interval and reconnect cap.
+    """
+
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self._connections = connections
+        self._settings = settings
+        self._hearers: dict[bytes, tuple[Hearer, ...]] = {}
+        self._waiting: dict[Hearer, Future[None]] = {}
+        self._confirmed: set[bytes] = set()
+        self._refused: set[bytes] = set()
+        self._asked: deque[bytes] = deque()
+        self._unanswered: Counter[bytes] = Counter()
+        self._drained: dict[bytes, threading.Event] = {}
+        self._link: Link | None = None
+        self._cut = False
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._failure: RedisToolkitError | None = None
+        self._retry: threading.Timer | None = None
+        self._trouble = Trouble("not subscribed", "subscribed again")
+        self._thread = threading.Thread(target=self._run, name="rt-subscriber", daemon=True)
+
+    def start(self) -> None:
+        """Start its thread."""
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it hears nothing any more."""
+        return self._stopping.is_set()
+
+    def add(self, hearer: Hearer) -> Future[None]:
+        """Let somebody hear; returns what is done once the server has confirmed it, or has refused."""
+        confirmed: Future[None] = Future()
+        with self._lock:
+            if self._stopping.is_set():
+                confirmed.set_exception(self._failure or ServerUnreachable("the subscriptions have ended"))
+                return confirmed
+            for channel in hearer.channels:
+                self._hearers[channel] = (*self._hearers.get(channel, ()), hearer)
+            missing = [channel for channel in hearer.channels if channel not in self._confirmed]
+            if missing or self._link is None:
+                self._waiting[hearer] = confirmed
+                self._ask([channel for channel in missing if not self._unanswered[channel]])
+            else:
+                confirmed.set_result(None)
+        return confirmed
+
+    def drain(self, hearer: Hearer) -> None:
+        """Unsubscribe somebody, and wait until what was published before that has been heard."""
+        heard = threading.Event()
+        with self._lock:
+            if self._link is None or self._stopping.is_set():
+                return
+            alone = [channel for channel in hearer.channels if self._hearers.get(channel) == (hearer,)]
+            self._confirmed.difference_update(alone)
+            token = f"drained-{next(_numbers)}".encode()
+            self._drained[token] = heard
+            self._send([("UNSUBSCRIBE", *alone)] if alone else [])
+            self._send([("PING", token)])
+        heard.wait(self._settings.ping_interval)
+
+    def remove(self, hearer: Hearer) -> bool:
+        """Let somebody hear nothing any more; returns whether nobody is left."""
+        gone = []
+        with self._lock:
+            self._waiting.pop(hearer, None)
+            for channel in hearer.channels:
+                others = tuple(one for one in self._hearers.get(channel, ()) if one is not hearer)
+                if others:
+                    self._hearers[channel] = others
+                elif self._hearers.pop(channel, None):
+                    if channel in self._confirmed or self._unanswered[channel]:
+                        gone.append(channel)
+                    self._confirmed.discard(channel)
+                    self._refused.discard(channel)
+            if gone:
+                self._send([("UNSUBSCRIBE", *gone)])
+            return not self._hearers
+
+    def has(self, hearer: Hearer) -> bool:
+        """Return whether somebody's channels are all confirmed, as far as is known."""
+        with self._lock:
+            return not self._cut and self._confirmed.issuperset(hearer.channels)
+
+    def stop(self) -> None:
+        """End the thread, and close the connection."""
+        self._stopping.set()
+        with self._lock:
+            retry, self._retry = self._retry, None
+            self._send([("UNSUBSCRIBE",), ("PING",)])
+        if retry is not None:
+            retry.cancel()
+        if self._thread is not threading.current_thread():
+            self._thread.join(self._settings.ping_interval)
+        if self._thread.is_alive() and self._link is not None:
+            self._link.close()
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._connect()
+            while not self._stopping.is_set():
+                try:
+                    self._read()
+                except Failed as failure:
+                    self._lose(failure)
+        except Failed as failure:  # those who wait raise it
+            error = failure.error
+        except Exception as failed:
+            logger.exception("the reader of subscriptions has failed")
+            error = failed
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        with self._lock:
+            self._failure = error if isinstance(error, RedisToolkitError) else None
+            self._stopping.set()
+            link, self._link = self._link, None
+            waiting, self._waiting = list(self._waiting.values()), {}
+            self._nothing_more()
+        if link is not None:
+            link.close()
+        for confirmed in waiting:
+            confirmed.set_exception(error or ServerUnreachable("the subscriptions have ended"))
+
+    def _connect(self) -> None:
+        """Connect, and ask for everything."""
+        link = self._connections.dedicated()
+        with self._lock:
+            self._link = link
+            self._ask(list(self._hearers))
+            if self._stopping.is_set() or not self._asked:
+                self._cut = False
+
+    def _lose(self, failure: Failed) -> None:
+        """Tell everybody, and connect until it succeeds, or until stopped."""
+        with self._lock:
+            link, self._link = self._link, None
+            self._confirmed.clear()
+            self._refused.clear()
+            self._asked.clear()
+            self._unanswered.clear()
+            self._cut = True
+            self._nothing_more()
+        if link is not None:
+            link.close()
+        if self._stopping.is_set():
+            return
+        for hearer in self._everybody():
+            hearer.cut()
+        self._trouble.tell(failure)
+        cap = self._settings.reconnect_cap
+        if self._stopping.wait(pause_of_the_cut(cap)):
+            return
+        try:
+            reconnecting(cap, self._stopping, self._trouble.tell)(self._connect)
+        except Failed as error:
+            if not self._stopping.is_set():
+                raise
+            logger.debug("stopped while not subscribed: %s", error)
+
+    def _read(self) -> None:
+        """Read until the connection is lost (`Failed`), or until stopped."""
+        link, interval, asked = self._link, self._settings.ping_interval, False
+        if link is None:
+            return
+        while True:
+            reply = link.poll(interval)
+            if reply is NOTHING:
+                if asked:
+                    error = OutcomeUnknown(f"{link.where} gave no sign of life for {2 * interval:g} s")
+                    raise Failed(Fate.UNKNOWN, error)
+                asked = True
+                with self._lock:
+                    link.send([("PING",)])
+                continue
+            asked = False
+            if isinstance(reply, list):
+                if reply[0] == b"message":
+                    for hearer in self._hearers.get(reply[1], ()):
+                        hearer.hear(reply[1], reply[2])
+                elif reply[0] == b"subscribe":
+                    self._answered(None)
+                elif reply[0] == b"pong":
+                    self._drain(reply[1])
+            elif isinstance(reply, bytes):  # a PONG to who is subscribed to nothing any more
+                self._drain(reply)
+            elif isinstance(reply, Exception) and not str(reply).startswith(FULL_DISK):
+                with self._lock:
+                    doing = describe(("SUBSCRIBE", *list(self._asked)[:1]))
+                failure = sort(reply, sent=False, where=link.where, doing=doing)
+                if not self._asked or not isinstance(failure.error, PermissionDenied):
+                    raise failure from reply
+                self._answered(failure)
+            if self._stopping.is_set():
+                return
+
+    def _drain(self, token: bytes) -> None:
+        heard = self._drained.pop(token, None)
+        if heard is not None:
+            heard.set()
+
+    def _nothing_more(self) -> None:
+        """Let those go who wait for what is on its way; the lock is held."""
+        drained, self._drained = self._drained, {}
+        for heard in drained.values():
+            heard.set()
+
+    def _answered(self, failure: Failed | None) -> None:
+        """Take the answer to what was asked for first."""
+        with self._lock:
+            channel = self._asked.popleft()
+            self._unanswered[channel] -= 1
+            hearers = self._hearers.get(channel, ())
+            late = failure is None and channel in self._refused
+            if failure is not None:
+                self._refused.add(channel)
+            elif hearers and not self._unanswered[channel]:
+                self._confirmed.add(channel)
+                self._refused.discard(channel)
+            if not self._unanswered[channel]:
+                del self._unanswered[channel]
+            done = [
+                self._waiting.pop(one)
+                for one in hearers
+                if one in self._waiting and (failure or self._confirmed.issuperset(one.channels))
+            ]
+            back = self._cut and not self._asked
+            self._cut = self._cut and not back
+        for confirmed in done:
+            if failure is not None:
+                confirmed.set_exception(failure.error)
+            else:
+                confirmed.set_result(None)
+        if failure is not None:
+            self._ask_again_later(failure)
+        for hearer in self._everybody() if back else hearers if late else ():
+            hearer.cut()
+            hearer.back()
+        if back and not self._refused:
+            self._trouble.over()
+
+    def _ask_again_later(self, failure: Failed) -> None:
+        """Ask again for what was refused, from a thread of its own, as the reader may always be busy."""
+        self._trouble.tell(failure)
+        with self._lock:
+            if self._retry is not None or self._stopping.is_set():
+                return
+            self._retry = threading.Timer(self._settings.reconnect_cap, self._ask_again)
+            self._retry.name, self._retry.daemon = "rt-subscriber-again", True
+            self._retry.start()
+
+    def _ask_again(self) -> None:
+        with self._lock:
+            self._retry = None
+            self._ask([channel for channel in self._refused if not self._unanswered[channel]])
+
+    def _everybody(self) -> set[Hearer]:
+        with self._lock:
+            return {hearer for hearers in self._hearers.values() for hearer in hearers}
+
+    def _ask(self, channels: list[bytes]) -> None:
+        """Subscribe to channels, if there is a connection; the lock is held."""
+        if self._link is not None and channels:
+            self._asked.extend(channels)
+            self._unanswered.update(channels)
+            self._send([("SUBSCRIBE", channel) for channel in channels])
+
+    def _send(self, commands: list[Command | bytes]) -> None:
+        """Send what the server answers to the reader; the lock is held."""
+        if self._link is not None:
+            try:
+                self._link.send(commands)
+            except Failed as failure:
+                logger.debug("the reader notices as well, and subscribes anew: %s", failure)
+
+
+_numbers = itertools.count(1)
+_subscribers: dict[tuple[Connections, Settings], Subscriber] = {}
+_lock = threading.Lock()
+
+
+def enter(connections: Connections, settings: Settings, hearer: Hearer) -> tuple[Subscriber, Future[None]]:
+    """Let somebody hear; returns by whom, and what is done once the server has confirmed it."""
+    with _lock:
+        found = _subscribers.get((connections, settings))
+        if found is None or found.ended:
+            found = _subscribers[connections, settings] = Subscriber(connections, settings)
+            found.start()
+        return found, found.add(hearer)
+
+
+def leave(subscriber: Subscriber, hearer: Hearer) -> None:
+    """Let somebody hear nothing any more but what was published before; the last one ends the connection."""
+    subscriber.drain(hearer)
+    with _lock:
+        last = subscriber.remove(hearer)
+        if last:
+            for name in [name for name, one in _subscribers.items() if one is subscriber]:
+                del _subscribers[name]
+    if last:
+        subscriber.stop()
+
+
+def _forget() -> None:
+    """In a forked child: another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _subscribers.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
