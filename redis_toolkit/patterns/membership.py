@@ -167,7 +167,7 @@ class Membership(Stopping):
         """Return a message; a gap is told, and is none."""
         if not isinstance(item, Gap):
             return own_copy(item)
-        logger.warning("messages of room %r may be missing for %r: %s", self.room, self.user, item.reason)
+        self._lane.tell(item)
         if self._on_gap is not None:
             self._on_gap(item)
         return None

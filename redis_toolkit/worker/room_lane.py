@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -28,10 +29,14 @@ from redis_toolkit.settings import Settings
 
 __all__ = ["PAGE", "Item", "RoomLane"]
 
+logger = logging.getLogger("redis_toolkit")
+
 PAGE = 200
 """Messages read at once from the log."""
 MOST = 1000
 """Messages that may wait for one member. More are in the log, where they cost nothing."""
+QUIET = 10.0
+"""Seconds between two log lines about the gaps of one member."""
 MOST_BYTES = 16 * 1024 * 1024
 
 Item = dict[str, Any] | Gap
@@ -79,6 +84,7 @@ class RoomLane:
         self._begun = False
         self._seen = FIRST  # the last one that was put here
         self._taken = FIRST  # the last one that was taken
+        self._told = 0.0
         self._known: Id | None = None  # of the log that it was then
         self._joined = (FIRST, "")  # the last one before it began, and the one that announced it
         self._since, self._reason = time.time(), ""
@@ -128,7 +134,8 @@ class RoomLane:
         """
         with self._lock:
             self._aside = None
-            self._known = seen
+            if seen is not None or not self._behind:
+                self._known = seen
             if self._begun and not self._behind:
                 self._behind = True
                 self._since, self._reason = since, reason
@@ -151,6 +158,19 @@ class RoomLane:
         self._seen = self._taken
         self._since = time.time()
         self._reason = f"{self.own.user!r} was too slow for what is kept of the room"
+
+    def tell(self, gap: Gap) -> None:
+        """Log a gap, of several only the first for a while."""
+        quiet = gap.ended - self._told < QUIET
+        if not quiet:
+            self._told = gap.ended
+        logger.log(
+            logging.DEBUG if quiet else logging.WARNING,
+            "messages of room %r may be missing for %r: %s",
+            self.room,
+            self.own.user,
+            gap.reason,
+        )
 
     # -- what goes out ----------------------------------------------------------------------------
 

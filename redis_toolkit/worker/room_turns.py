@@ -52,12 +52,7 @@ class _Callbacks:
     def call(self, item: Item) -> Any:
         """Call what the item is for; of a coroutine function, return its coroutine."""
         if isinstance(item, Gap):
-            logger.warning(
-                "messages of room %r may be missing for %r: %s",
-                self._lane.room,
-                self._lane.own.user,
-                item.reason,
-            )
+            self._lane.tell(item)
             return self._on_gap(item) if self._on_gap is not None else None
         return self._binding.call(Message(self._channel, own_copy(item), id=item.get("id")))
 
