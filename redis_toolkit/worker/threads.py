@@ -16,7 +16,7 @@ from typing import Any
 from redis_toolkit._core.connection import Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.flows import serving
-from redis_toolkit._core.recovery import Failed, Fate, sort
+from redis_toolkit._core.recovery import Failed, Fate, describe, sort
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.answering import QUICK, Answerer, Delivery
 from redis_toolkit.worker.claiming import Claims, Round
@@ -108,17 +108,27 @@ class RequestThreads(Crew[Claimed, Delivery]):
         few = len(pairs) * 2 * SHORTEST_ANSWER if this is not None and this.replies else 0
         deadline = time.monotonic() + block + READ_TIMEOUT
         refused: list[tuple[Command, Exception]] = []
+        again: list[Delivery] = []
+        passing: Failed | None = None
         for push, _ in pairs:
             pushed, _ = link.read_by(deadline, few), link.read_by(deadline)
             few = 0
             if isinstance(pushed, Exception):
-                refused.append((push, pushed))
+                failure = sort(pushed, sent=True, where=link.where, doing=describe(push[:2]))
+                if failure.fate is Fate.REFUSED:
+                    refused.append((push, pushed))
+                else:  # it does not serve now: a replica, say, or one that loads its data
+                    passing = failure
+                    again += [delivery for delivery in replies if delivery[0] == push[1]]
         with self._lock:
-            del me.ready[: len(replies)]
+            me.ready[: len(replies)] = again
         if refused:  # told on another connection: on this one it would wait behind the claim
             self._aside.refused(refused)
         if this is not None:
             self._read_claims(me, link, this, block)
+        elif passing is not None:
+            link.close()
+            raise passing
 
     def _read_claims(self, me: RequestThread, link: Link, this: Round, block: float) -> None:
         got: list[Any] = []

@@ -114,10 +114,22 @@ def test_a_pause_of_the_claims_ends_with_their_connection(
 # -- replies that cannot be delivered ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["async def", "def"])
 def test_a_reply_to_a_server_that_does_not_serve_now_is_sent_again(
-    make: Make, own_server: Server, gate: Gate
+    make: Make, own_server: Server, gate: Gate, kind: str
 ) -> None:
-    gated(make, gate, url=own_server.url, block=0.1, grace=1)
+    """By the engine in threads as well."""
+    options = {"url": own_server.url, "block": 0.1, "grace": 1}
+    app = gated(make, gate, **options) if kind == "async def" else make(**options)
+    if kind == "def":
+
+        @app.on("slow")
+        def slow(number: int) -> int:
+            gate.inside += 1
+            assert gate.opened.wait(DEADLINE)
+            return number
+
+        app.start()
     reply_to, client = ask(own_server, "slow", 1), own_server.client()
     holds(gate, 1)
     own_server.execute("REPLICAOF", HOST, 1)
@@ -129,6 +141,7 @@ def test_a_reply_to_a_server_that_does_not_serve_now_is_sent_again(
     eventually(lambda: refusals() > 2, what="refusals")
     own_server.execute("REPLICAOF", "NO", "ONE")
     assert answered(own_server, reply_to)
+    assert "undelivered" not in app.counters
 
 
 def test_a_reply_that_was_on_its_way_when_the_connection_was_lost_is_sent_again_while_closing(
