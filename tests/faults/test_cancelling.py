@@ -18,7 +18,7 @@ from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 INTERRUPTED = """
-import os, random, signal, sys, threading, time
+import gc, os, random, signal, sys, threading, time
 from redis_toolkit import App
 
 url, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -65,6 +65,7 @@ for number in range(1, rounds + 1):
     landed.acquire()
     for call in CALLS:
         wrong += not call(number)
+gc.collect()  # what a Ctrl-C broke off in a finalizer may be held by a traceback
 print(interrupted, wrong, len(os.listdir("/proc/self/fd")) - fds, threading.active_count(), flush=True)
 """
 
