@@ -25,19 +25,16 @@ from redis_toolkit.calls import checked_id
 from redis_toolkit.errors import ConfigurationError, DecodeError
 from redis_toolkit.jobs import seconds_of
 from redis_toolkit.message import Gap
-from redis_toolkit.patterns.joining import Entrance
+from redis_toolkit.patterns.joining import Entrance, checked_name
 from redis_toolkit.patterns.membership import Joining, Membership
 from redis_toolkit.patterns.room_views import Member, RoomInfo, member_of
 from redis_toolkit.patterns.running import sibling
 from redis_toolkit.room_message import id_of, read_entry, read_map, write_map, write_message
-from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import check_whole
 
 __all__ = ["ChatRoom"]
 
 T = TypeVar("T")
-MAX_NAME = 1000
-"""Characters of the name of a room, and of a user."""
 MAX_HISTORY = 100_000
 """Messages that one call reads at most."""
 
@@ -72,7 +69,7 @@ class ChatRoom:
         history_count: int = 10_000,
         history_age: float | timedelta | None = None,
     ) -> None:
-        self.room_id = _checked_name(room_id, "room")
+        self.room_id = checked_name(room_id, "room")
         self._app = _app_of(app, url)
         check_whole("history_count", history_count, least=0)
         age_ms = 0 if history_age is None else max(int(seconds_of("history_age", history_age) * 1000), 1)
@@ -312,7 +309,7 @@ class ChatRoom:
             self._app,
             self.room_id,
             self._kept,
-            _checked_name(user, "user"),
+            checked_name(user, "user"),
             on_message,
             on_gap,
             history=min(history, MAX_HISTORY),
@@ -323,26 +320,26 @@ class ChatRoom:
     def _entered(self, user: str) -> list[Any]:
         from redis_toolkit.worker.room_hub import exit_all, lanes_of
 
-        return exit_all(lanes_of(self._app._connections, self.room_id, _checked_name(user, "user")))
+        return exit_all(lanes_of(self._app._connections, self.room_id, checked_name(user, "user")))
 
     def _send(self, user: str, text: Any, id: str | None, extra: Mapping[str, Any]) -> Flow[str]:
         body = self._body("message", user, text, id, {}, extra)
         return rooms.send(self.room_id, user, body, self._kept, id)
 
     def _send_direct(self, user: str, to: str, text: Any, id: str | None) -> Flow[str]:
-        body = self._body("direct", user, text, id, {"to": _checked_name(to, "user")}, {})
+        body = self._body("direct", user, text, id, {"to": checked_name(to, "user")}, {})
         return rooms.send_direct(self.room_id, user, to, body, self._kept, id)
 
     def _body(
         self, kind: str, user: str, text: Any, id: str | None, more: dict[str, Any], extra: Mapping[str, Any]
     ) -> bytes:
-        fields = {"type": kind, "user": _checked_name(user, "user"), **more, "text": text}
+        fields = {"type": kind, "user": checked_name(user, "user"), **more, "text": text}
         if checked_id(id) is not None:
             fields["client_id"] = id
         return write_message(fields, extra, self._app.settings.max_payload)
 
     def _typing(self, user: str) -> Flow[None]:
-        fields = {"type": "typing", "user": _checked_name(user, "user"), "text": ""}
+        fields = {"type": "typing", "user": checked_name(user, "user"), "text": ""}
         return rooms.announce(self.room_id, write_map(fields))
 
     def _history(
@@ -357,7 +354,7 @@ class ChatRoom:
     def _direct_history(
         self, user: str, limit: int, before: str | None, after: str | None
     ) -> Flow[list[dict[str, Any]]]:
-        key = keys.room_direct(self.room_id, _checked_name(user, "user"))
+        key = keys.room_direct(self.room_id, checked_name(user, "user"))
         return self._history(key, limit, before, after)
 
     def _members(self) -> Flow[list[Member]]:
@@ -385,18 +382,6 @@ def _app_of(app: App | None, url: str | None) -> App:
     if given is not None and not isinstance(given, App):
         raise ConfigurationError(f"app= is an App, not {ascii(given)[:80]}: for a server, write url=")
     return sibling(app, url)
-
-
-def _checked_name(name: object, kind: str) -> str:
-    """Return the name of a room or of a user.
-
-    Raises:
-        ConfigurationError: no text, empty, or too long.
-    """
-    found = checked_channel(name, kind)
-    if len(found) > MAX_NAME:
-        raise ConfigurationError(f"the {kind} name {ascii(found)[:80]} has over {MAX_NAME:,} characters")
-    return found
 
 
 def _read(flow: Flow[list[Entry]]) -> Flow[list[dict[str, Any]]]:

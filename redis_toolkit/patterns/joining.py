@@ -24,12 +24,16 @@ from redis_toolkit.errors import ConfigurationError, RedisToolkitError, ServerUn
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.membership import Membership
 from redis_toolkit.room_message import Id
+from redis_toolkit.routing import checked_channel
 from redis_toolkit.worker import room_hub
 from redis_toolkit.worker.room_hub import RoomHub
 from redis_toolkit.worker.room_lane import RoomLane
 from redis_toolkit.worker.room_turns import LoopTurns, PoolTurns
 
-__all__ = ["Entrance"]
+__all__ = ["Entrance", "checked_name"]
+
+MAX_NAME = 1000
+"""Characters of the name of a room, and of a user."""
 
 
 class Entrance:
@@ -146,3 +150,15 @@ class Entrance:
             return error
         where = self._app._connections.where
         return ServerUnreachable(f"{where} did not confirm the subscription to room {self._room!r} in time")
+
+
+def checked_name(name: object, kind: str) -> str:
+    """Return the name of a room or of a user.
+
+    Raises:
+        ConfigurationError: no text, empty, or too long.
+    """
+    found = checked_channel(name, kind)
+    if len(found) > MAX_NAME:
+        raise ConfigurationError(f"the {kind} name {ascii(found)[:80]} has over {MAX_NAME:,} characters")
+    return found

@@ -61,7 +61,7 @@ class Membership(Stopping):
         self._awaited = asyncio.Event()
         self._watch: AsyncGenerator[None] | None = None
         if not called:
-            lane.wake = self._woken.set
+            lane.wake = self._wake_thread  # and so it lives as long as its lane
 
     @property
     def user(self) -> str:
@@ -114,7 +114,7 @@ class Membership(Stopping):
     def __next__(self) -> dict[str, Any]:
         lane = self._lane
         if self._loop is not None:
-            self._loop, lane.wake = None, self._woken.set
+            self._loop, lane.wake = None, self._wake_thread
         while not lane.closed:
             self._woken.clear()
             for item in lane.take(1):
@@ -154,6 +154,9 @@ class Membership(Stopping):
             elif lane.rest():
                 await self._awaited.wait()
         raise StopAsyncIteration
+
+    def _wake_thread(self) -> None:
+        self._woken.set()
 
     def _wake_loop(self) -> None:
         try:

@@ -301,6 +301,7 @@ class RoomReader:
 
     def _confirm(self, channel: bytes) -> None:
         done: list[Future[None]] = []
+        missed: tuple[RoomLane, ...] = ()
         with self._lock:
             if self._asked:
                 self._asked[0].pop(channel, None)
@@ -308,15 +309,24 @@ class RoomReader:
                     self._asked.popleft()
             if self._answered(channel) and channel in self._lanes:
                 self._confirmed.add(channel)
-                self._refused.discard(channel)
+                if channel in self._refused:
+                    self._refused.discard(channel)
+                    missed = self._lanes[channel]
                 for lane in self._lanes[channel]:
                     if lane in self._waiting and self._confirmed.issuperset(lane.channels):
                         done.append(self._waiting.pop(lane))
-            everything = self._cut is not None and not self._asked
         for confirmed in done:
             if confirmed.set_running_or_notify_cancel():
                 confirmed.set_result(None)
-        if everything:
+        for lane in missed:
+            lane.fall_behind(self._heard, "the room could not be heard for some time")
+        self._look_back()
+
+    def _look_back(self) -> None:
+        """See whether a connection that was cut is whole again."""
+        with self._lock:
+            whole = self._cut is not None and not self._asked
+        if whole:
             self._come_back()
 
     def _come_back(self) -> None:
@@ -345,10 +355,11 @@ class RoomReader:
                 for lane in self._lanes.get(channel, ()):
                     if lane in self._waiting:
                         failed.append(self._waiting.pop(lane))
-        self._trouble.tell(failure)
         for confirmed in failed:
             if confirmed.set_running_or_notify_cancel():
                 confirmed.set_exception(failure.error)
+        self._look_back()
+        self._trouble.tell(failure)
 
     def _doing(self) -> str:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from typing import Any
@@ -143,6 +144,19 @@ def test_a_loop_that_ends_leaves(room: ChatRoom) -> None:
 
     asyncio.run(main())
     eventually(lambda: room.members() == [])
+
+
+def test_a_membership_that_nobody_keeps_lives_on(room: ChatRoom, app: App) -> None:
+    async def main() -> None:
+        await room.ajoin("ann")
+        gc.collect()
+        await asyncio.sleep(0)
+        assert [one.user for one in await room.amembers()] == ["ann"]
+        await room.aleave("ann")
+        assert await room.amembers() == []
+        await app._async_driver.close()
+
+    asyncio.run(main())
 
 
 def test_cancelled_joins_leave_nothing_behind(room: ChatRoom, app: App) -> None:
