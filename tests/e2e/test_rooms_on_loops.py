@@ -85,6 +85,7 @@ def test_the_three_forms_of_joining_on_a_loop(room: ChatRoom, app: App) -> None:
         assert [one.user for one in await room.amembers()] == ["ann"]
         with pytest.raises(ConfigurationError, match="callback"):
             aiter(membership)
+        await asyncio.to_thread(eventually, lambda: len(got) == 3)
         await membership.astop()
         assert await room.amembers() == []
         assert [one["type"] for one in got] == ["join", "message", "leave"]
