@@ -97,7 +97,7 @@ class AsyncDriver:
             deadline = now + self._settings.command_timeout
         hub = self._hubs.get(asyncio.get_running_loop())
         first: Failed | None = None
-        if hub is not None and hub.is_ready():
+        if hub is not None and hub.is_ready(inbox=not isinstance(step, Call)):
             try:
                 if isinstance(step, Exchange):
                     outcome = await hub.exchange(step.request, deadline)
@@ -115,7 +115,7 @@ class AsyncDriver:
         repeatable = isinstance(step, Call) and step.repeatable
 
         async def once() -> Any:
-            hub = await self._connected(deadline)
+            hub = await self._connected(deadline, inbox=not isinstance(step, Call))
             if isinstance(step, Call):
                 return await _call(hub, step, deadline)
             outcome = await hub.exchange(step.request, deadline)
@@ -135,7 +135,7 @@ class AsyncDriver:
             # A copy: all who waited on a lost connection share the failure, and each adds a traceback.
             raise copy.copy(failure.error) from failure.__cause__
 
-    async def _connected(self, deadline: float) -> AsyncHub:
+    async def _connected(self, deadline: float, *, inbox: bool) -> AsyncHub:
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
@@ -143,7 +143,7 @@ class AsyncDriver:
             hub = self._hubs[loop] = AsyncHub(self._connections, loop)
             hub.end = self._until_loop_ends(hub)
             await anext(hub.end)
-        await hub.connect(deadline)
+        await hub.connect(deadline, inbox=inbox)
         return hub
 
     async def _many(self, step: ExchangeMany) -> list[Any]:

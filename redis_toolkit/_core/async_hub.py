@@ -42,7 +42,7 @@ TICK = 1.0
 
 
 class AsyncHub:
-    """The two connections of one loop.
+    """The connections of one loop: one for commands, and once there is a request, one for replies.
 
     Args:
         connections: where they come from.
@@ -67,19 +67,23 @@ class AsyncHub:
         self._closed = False
         self.end: AsyncGenerator[None] | None = None  # closed when the loop ends
 
-    async def connect(self, deadline: float) -> None:
-        """See that both connections are there, by a deadline (monotonic seconds).
+    async def connect(self, deadline: float, *, inbox: bool = True) -> None:
+        """See that its connections are there, by a deadline (monotonic seconds).
+
+        Args:
+            deadline: by when.
+            inbox: whether the inbox is needed too: a program that makes no requests never has one.
 
         Raises:
             Failed: not by then.
         """
-        if self.is_ready():
+        if self.is_ready(inbox=inbox):
             return
         try:
             async with asyncio.timeout_at(self._loop.time() + deadline - time.monotonic()), self._connecting:
                 if self._commands is None or self._commands.lost is not None:
                     self._commands = await self._open(deadline)
-                if self._inbox is None or self._inbox.lost is not None:
+                if inbox and (self._inbox is None or self._inbox.lost is not None):
                     self._inbox = await self._open(deadline)
                     self._generation += 1
                     self._inbox_key = keys.inbox(self._client, self._generation)
@@ -99,10 +103,12 @@ class AsyncHub:
             raise sort(ConnectionError("closed"), sent=False, where=self.where)
         return link
 
-    def is_ready(self) -> bool:
-        """Return whether both connections are there, as far as is known."""
-        commands, inbox = self._commands, self._inbox
-        return commands is not None and commands.lost is None and inbox is not None and inbox.lost is None
+    def is_ready(self, *, inbox: bool = True) -> bool:
+        """Return whether its connections are there, as far as is known; the inbox if that is asked for."""
+        commands, replies = self._commands, self._inbox
+        if commands is None or commands.lost is not None:
+            return False
+        return not inbox or (replies is not None and replies.lost is None)
 
     async def call(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send commands and return their replies; error replies and `Failed` are among them.
@@ -112,7 +118,7 @@ class AsyncHub:
         """
         link = self._commands
         if link is None or link.paused:
-            link = await self._writable(deadline)
+            link = await self._writable(deadline, inbox=False)
         done = self._loop.create_future()
         take = partial(_take, done, [], len(commands))
         link.send(commands, (take,) * len(commands))
@@ -135,7 +141,7 @@ class AsyncHub:
         """
         link = self._commands
         if link is None or link.paused:
-            link = await self._writable(deadline)
+            link = await self._writable(deadline, inbox=True)
         script = request.build(self._inbox_key, max(int((deadline - time.monotonic()) * 1000), 1))
         done = self._waiting[request.id] = self._loop.create_future()
         link.send((by_sha(script),), (partial(self._accepted, link, done, script),))
@@ -159,8 +165,8 @@ class AsyncHub:
                 await link.aclose()
         self._deadlines.close()
 
-    async def _writable(self, deadline: float) -> AsyncLink:
-        """Return the connection for commands once its peer takes more.
+    async def _writable(self, deadline: float, *, inbox: bool) -> AsyncLink:
+        """Return the connection for commands once its peer takes more; with the inbox, if needed.
 
         Raises:
             Failed: not by the deadline, or a connection was lost meanwhile; nothing was sent.
@@ -168,7 +174,7 @@ class AsyncHub:
         link = self._commands
         if link is not None:
             await link.writable(deadline)
-        if link is None or not self.is_ready():
+        if link is None or not self.is_ready(inbox=inbox):
             raise sort(ConnectionError("the connection was lost"), sent=False, where=self.where)
         return link
 

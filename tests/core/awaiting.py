@@ -41,6 +41,11 @@ def hub_of(app: App) -> Any:
     return app._async_driver._hubs[asyncio.get_running_loop()]
 
 
+async def connected(app: App) -> None:
+    """Have both connections opened."""
+    await app._async_driver._connected(time.monotonic() + 60, inbox=True)
+
+
 def wait_readable(link: Any) -> None:
     """Stand still, as a handler that blocks its loop does, until a reply lies in a link's socket."""
     sock = link._transport.get_extra_info("socket")

@@ -14,7 +14,7 @@ import pytest
 
 from redis_toolkit import App
 from redis_toolkit.errors import EncodeError, NoResponders, PayloadTooLarge, RemoteError, RequestTimeout
-from tests.core.awaiting import awaiting, becomes, connections, hub_of, named, nothing_waits
+from tests.core.awaiting import awaiting, becomes, connected, connections, hub_of, named, nothing_waits
 from tests.core.callers import echo, listens, serving
 from tests.kit.servers import Server
 from tests.kit.threads import in_threads
@@ -33,7 +33,7 @@ class TestManyAtOnce:
                 assert done.wait(240)
 
         async def main(app: App) -> None:
-            assert await app.ahealth_check()
+            await connected(app)
             assert len(hub_of(app)._waiting) == 0
             before = set(connections(own_server))
             asked = [asyncio.create_task(app.arequest("echo", n, timeout=240)) for n in range(MANY)]

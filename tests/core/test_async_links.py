@@ -20,7 +20,7 @@ from redis_toolkit._core.flow import ScriptCall
 from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.scripts import REQUEST
 from redis_toolkit.errors import OutcomeUnknown, PermissionDenied, RequestTimeout, ServerUnreachable
-from tests.core.awaiting import awaiting, becomes, hub_of, named, nothing_waits, wait_readable
+from tests.core.awaiting import awaiting, becomes, connected, hub_of, named, nothing_waits, wait_readable
 from tests.core.callers import LATE, echo, listens, serving
 from tests.core.tls_front import TlsFront
 from tests.kit.ports import HOST, listen
@@ -34,7 +34,7 @@ class TestWhatHasNotLeft:
     @pytest.mark.parametrize("which", ["_commands", "_inbox"])
     def test_is_sent_on_the_next_connection(self, own_server: Server, which: str) -> None:
         async def main(app: App) -> None:
-            await app.ahealth_check()
+            await connected(app)
             for number in range(3):
                 getattr(hub_of(app), which)._transport.abort()
                 assert await app.arequest("echo", number, timeout=60) == number
@@ -49,7 +49,7 @@ class TestWhatHasNotLeft:
         listens(server, "silent")
 
         async def main(app: App) -> None:
-            await app.ahealth_check()
+            await connected(app)
             asked = asyncio.create_task(app.arequest("silent", 1, timeout=60))
             told = asyncio.create_task(app.apublish("a", 1))
             await asyncio.sleep(0)
@@ -66,7 +66,7 @@ class TestWhatHasNotLeft:
         listens(own_server, "silent")
 
         async def main(app: App) -> None:
-            await app.ahealth_check()
+            await connected(app)
             asked = asyncio.create_task(app.arequest("silent", 1, timeout=60))
             length = ("LLEN", "rt:c:{silent}:requests")
             await becomes(lambda: own_server.execute(*length) == 1, what="a request")

@@ -39,7 +39,7 @@ NEEDS = {
     "notifications": ("notify notifications broadcasts mark_read", "subscribe unsubscribe"),
     "rooms": (
         "room_send room_direct room_typing room_here room_leave room_sweep room_read room_seen",
-        "subscribe unsubscribe hgetall hvals zrange xrevrange blpop lpop",
+        "subscribe unsubscribe hgetall hvals zrange xrevrange",
     ),
 }
 """Which scripts a role runs, and what it sends besides."""

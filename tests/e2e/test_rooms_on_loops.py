@@ -147,6 +147,31 @@ def test_a_loop_that_ends_leaves(room: ChatRoom) -> None:
     eventually(lambda: room.members() == [])
 
 
+def test_all_of_a_loop_have_three_connections(server: Server) -> None:
+    async def main(app: App) -> None:
+        some = [
+            ChatRoom(f"room {number}", app=app).ajoin(f"user {user}")
+            for number in range(10)
+            for user in range(5)
+        ]
+        joined = [await one for one in some]
+        room = ChatRoom("room 0", app=app)
+        await room.asend_message("ann", 1)
+        assert (await anext(joined[0]))["type"] == "join"
+        assert len(await ChatRoom.arooms(app)) == 10
+        eventually(lambda: len(ours()) == 3, what=f"3 connections of {ours()}")
+        for one in joined:
+            await one.astop()
+        await app.astop()
+
+    def ours() -> set[Any]:
+        return {one["id"] for one in watching.client_list()} - before
+
+    watching = server.client()
+    before = {one["id"] for one in watching.client_list()}
+    asyncio.run(main(App(server.url, lease=0.5)))
+
+
 def test_a_membership_that_nobody_keeps_lives_on(room: ChatRoom, app: App) -> None:
     async def main() -> None:
         await room.ajoin("ann")
