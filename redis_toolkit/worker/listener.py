@@ -41,6 +41,8 @@ FULL_DISK = "MISCONF"
 """How a server refuses a PING that cannot write to its disk. It is alive, and subscribes and publishes."""
 CHUNK = 500
 """Names per SUBSCRIBE command."""
+LAST_SECONDS = 2.0
+"""Seconds that a server which does not answer holds up a stop."""
 
 
 class Listener:
@@ -147,7 +149,7 @@ class Listener:
                     link.send([("UNSUBSCRIBE",), ("PUNSUBSCRIBE",), ("PING",)])
                 except Failed:
                     link.close()
-        self._thread.join(timeout=self._settings.ping_interval)
+        self._thread.join(timeout=min(self._settings.ping_interval, LAST_SECONDS))
         if link is not None and self._thread.is_alive():
             link.close()
 

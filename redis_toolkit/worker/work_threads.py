@@ -46,6 +46,8 @@ BATCH = 100
 """Items that one claim brings at most."""
 STRANDED_SECONDS = 0.05
 """Seconds for which what was claimed may wait for a thread when all are busy."""
+LAST_SECONDS = 2.0
+"""Seconds that a server which does not answer holds up a stop, beyond its deadline."""
 UNSETTLED_SECONDS = 1.0
 """Seconds until what the server did not settle is sent again."""
 
@@ -81,6 +83,7 @@ class WorkThreads(Crew[Item, Settlement]):
         timeouts = [job.policy.timeout for job in consumer.durable.jobs.values()]
         self._timeout = min((timeout for timeout in timeouts if timeout is not None), default=None)
         self._awake = threading.Event()
+        self._until = math.inf
         self._rounds.awake = self._awake.set
 
     @property
@@ -109,6 +112,7 @@ class WorkThreads(Crew[Item, Settlement]):
         """
         self.drain()
         ended = super().stop(deadline)
+        self._until = time.monotonic() + LAST_SECONDS
         late = self._awaited()
         with self._lock:
             for one in self._members:
@@ -123,6 +127,7 @@ class WorkThreads(Crew[Item, Settlement]):
         if self._unsettled:
             self._send_aside(self._take_unsettled())
             self._undelivered(self._take_unsettled())
+        self._until = math.inf  # a handler that asked for this stop may still end
         return ended
 
     def _unblock(self) -> None:
@@ -216,11 +221,11 @@ class WorkThreads(Crew[Item, Settlement]):
     def _borrow(self, me: WorkThread, use: Callable[[WorkThread, Link], object]) -> None:
         """Use a connection of the pool, and another if that one is lost."""
         for last in (False, True):
-            link = self._connections.acquire(time.monotonic() + READ_TIMEOUT)
+            link = self._connections.acquire(self._patience())
             try:
                 use(me, link)
             except Failed:
-                if last:
+                if last or time.monotonic() >= self._until:
                     raise
                 self._say_again(me)
             else:
@@ -274,13 +279,17 @@ class WorkThreads(Crew[Item, Settlement]):
                 self._claimed(me, taken.claimed)
         return taken
 
+    def _patience(self) -> float:
+        """Return until when the server may take to answer (monotonic seconds)."""
+        return min(time.monotonic() + READ_TIMEOUT, self._until)
+
     def _exchange(self, me: WorkThread, link: Link, packet: Packet, replies: list[Any]) -> None:
         commands = [*me.after, *map(by_sha, packet.commands)]
         if commands:
             link.send(commands)
         me.sent += me.after
         me.after = []
-        deadline = time.monotonic() + READ_TIMEOUT
+        deadline = self._patience()
         for command in me.sent:
             reply = link.read_by(deadline)
             if isinstance(reply, Exception):
@@ -293,7 +302,7 @@ class WorkThreads(Crew[Item, Settlement]):
         missing = self._rounds.missing(replies)
         if missing:
             link.send([by_text(packet.commands[place]) for place in missing])
-            deadline = time.monotonic() + READ_TIMEOUT
+            deadline = self._patience()
             for place in missing:
                 replies[place] = link.read_by(deadline)
 

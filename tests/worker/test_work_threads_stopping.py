@@ -205,3 +205,25 @@ def test_a_stop_does_not_wait_for_abandoned_threads(
     started = time.monotonic()
     assert crew.stop(grace=300)
     assert time.monotonic() - started < 100
+
+
+@pytest.mark.fault(15, "tasks")
+def test_a_server_that_does_not_answer_holds_up_no_stop(
+    make_crew: MakeCrew, own_server: Server, crew_gate: ThreadGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stuck handler runs on cannot be given back: others take it when its lease is over."""
+    monkeypatch.setattr(work_threads, "LAST_SECONDS", 0.1)
+    queue = Queue(own_server)
+    crew = make_crew(lambda number: crew_gate.wait(), url=own_server.url).start()
+    queue.submit([1])
+    crew_gate.wait_entered()
+    monkeypatch.setattr(work_threads, "READ_TIMEOUT", 300.0)
+    own_server.pause()
+    try:
+        started = time.monotonic()
+        assert not crew.stop(grace=0.1)
+        assert time.monotonic() - started < 100
+    finally:
+        own_server.resume()
+        crew_gate.event.set()
+        queue.close()
