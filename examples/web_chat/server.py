@@ -1,0 +1,266 @@
+"""A chat in the browser: the server.
+
+One WebSocket is one browser in one room. Any number of these processes may run behind one Redis: who is in a
+room, what was said there and who is typing comes from `ChatRoom`, so it does not matter which process has whom.
+
+Everything on a WebSocket is a JSON object. A browser sends:
+
+    {"do": "send", "text": "Hello", "id": "c81f", "to": "ann"}    "id" is its own: a repeat shows once; "to" is optional
+    {"do": "history", "before": "1790000000000-0", "with": "ann"}     "with": direct messages
+    {"do": "typing"}  {"do": "ping"}
+
+and hears:
+
+    {"event": "joined", "user", "room", "members", "history", "more"}     first of all
+    {"event": "message", "message"}         a message dict of `ChatRoom`: message, join, leave, typing or direct
+    {"event": "sent", "client_id", "id"}    the server has it
+    {"event": "history", "messages", "before", "with", "more"}
+    {"event": "rooms", "rooms"}             whenever a room or its number of members has changed
+    {"event": "members", "members"}         where messages may have been missed
+    {"event": "error", "text", "client_id", "again"}     "again": it may work later
+    {"event": "refused", "text"}            and the WebSocket is closed
+    {"event": "pong"}
+
+Nobody has to log in here: a name is whatever a browser says. Where that matters, find out who it is in `chat`.
+
+Run it:  make chat        or: .venv/bin/python examples/web_chat/server.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.supervisors import Multiprocess
+
+from redis_toolkit import App, RedisToolkitError
+from redis_toolkit.patterns import ChatRoom
+
+HERE = Path(__file__).resolve().parent
+LONGEST_NAME, LONGEST_TEXT = 40, 4000  # characters
+PAGE = 50  # messages
+
+# Every process names the same directory, and so the same server. A Redis of yours: REDIS_TOOLKIT_URL=redis://...
+app = App(os.environ.get("REDIS_TOOLKIT_URL") or f"embedded://{HERE}/.data")
+log = logging.getLogger("web_chat")
+
+
+class Refused(Exception):
+    """What a browser has asked for makes no sense; the text is for the person who sits there."""
+
+
+def text(value: object, what: str, longest: int) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Refused(f"{what} is empty.")
+    if len(value) > longest:
+        raise Refused(f"{what} is too long: {len(value):,} characters, and {longest:,} are allowed.")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise Refused(f"{what} has half a character in it.")
+    return value
+
+
+def name(value: object, what: str) -> str:
+    found = " ".join(text(value, what, LONGEST_NAME).split())
+    if not found.replace("\u200d", "").isprintable():  # that one joins emoji
+        raise Refused(f"{what} has characters in it that cannot be seen.")
+    return found
+
+
+def message_id(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"\d{1,20}-\d{1,20}", value)):
+        return value
+    raise Refused("That is not the id of a message.")
+
+
+class RoomList:
+    """All rooms and how many are in each: looked up once a second, for all browsers of this process."""
+
+    def __init__(self) -> None:
+        self.rooms: list[dict[str, Any]] = []
+        self.changed = asyncio.Event()
+
+    async def watch(self) -> None:
+        while True:
+            try:
+                rooms = [asdict(room) for room in await ChatRoom.arooms(app=app)]
+            except RedisToolkitError as error:
+                log.warning("the list of rooms is as old as it is: %s", error)
+            else:
+                if rooms != self.rooms:
+                    self.rooms = rooms
+                    self.changed.set()
+                    self.changed = asyncio.Event()
+            await asyncio.sleep(1)
+
+
+class Browser:
+    """One browser in one room. A browser that is slow waits by itself: each has its own tasks and its own lane."""
+
+    def __init__(self, socket: WebSocket, user: str, room: str) -> None:
+        self.socket = socket
+        self.user = user
+        self.room = ChatRoom(room, app=app)
+
+    async def tell(self, event: str, **fields: Any) -> None:
+        await self.socket.send_json({"event": event, **fields})
+
+    async def stay(self, since: str | None) -> None:
+        """Be in the room until the browser goes; `since` is the last message it knows, if it was here before."""
+        history = await self.room.ahistory(PAGE, after=since)
+        last = history[-1]["id"] if history else since
+        # What is said from here on, and what was said meanwhile: nothing is missing, and nothing comes twice.
+        async with self.room.ajoin(self.user, since=last or "0-0", on_gap=self.gap) as membership:
+            members = await self.members()
+            more = since is None and len(history) == PAGE
+            await self.tell("joined", user=self.user, members=members, history=history, more=more)
+            async with asyncio.TaskGroup() as tasks:
+                telling = [tasks.create_task(self.tell_messages(membership))]
+                telling.append(tasks.create_task(self.tell_rooms()))
+                await self.listen()
+                for task in telling:
+                    task.cancel()
+
+    async def members(self) -> list[dict[str, Any]]:
+        return [{"user": member.user, "since": member.since} for member in await self.room.amembers()]
+
+    async def gap(self, *_: object) -> None:
+        await self.tell("members", members=await self.members())
+
+    async def tell_messages(self, membership: AsyncIterator[dict[str, Any]]) -> None:
+        async for message in membership:
+            await self.tell("message", message=message)
+
+    async def tell_rooms(self) -> None:
+        while True:
+            changed = rooms.changed
+            await self.tell("rooms", rooms=rooms.rooms)
+            await changed.wait()
+
+    async def listen(self) -> None:
+        while (frame := await self.socket.receive())["type"] != "websocket.disconnect":
+            wish: Any = None
+            try:
+                wish = json.loads(frame.get("text") or frame.get("bytes") or "")
+                if not isinstance(wish, dict):
+                    raise Refused("That is no JSON object.")
+                await self.do(wish)
+            except Refused as error:
+                await self.complain(str(error), wish)
+            except (ValueError, RecursionError):
+                await self.complain("That is no JSON.", wish)
+            except RedisToolkitError as error:
+                log.warning("%s wanted %.200r: %s", self.user, wish, error)
+                await self.complain("That did not work just now.", wish, again=True)
+
+    async def complain(self, complaint: str, wish: Any, again: bool = False) -> None:
+        client_id = wish.get("id") if isinstance(wish, dict) else None
+        await self.tell("error", text=complaint, client_id=client_id, again=again)
+
+    async def do(self, wish: dict[str, Any]) -> None:
+        match wish.get("do"):
+            case "send":
+                await self.send(wish)
+            case "history":
+                await self.tell_history(wish)
+            case "typing":
+                await self.room.atyping(self.user)
+            case "ping":
+                await self.tell("pong")
+            case _:
+                raise Refused("There is nothing of that name to do.")
+
+    async def send(self, wish: dict[str, Any]) -> None:
+        said = text(wish.get("text"), "The message", LONGEST_TEXT)
+        client_id = name(wish.get("id"), "The id")
+        if wish.get("to") is None:
+            sent = await self.room.asend_message(self.user, said, id=client_id)
+        else:
+            to = name(wish["to"], "The name")
+            sent = await self.room.asend_direct(self.user, to, said, id=client_id)
+        await self.tell("sent", client_id=client_id, id=sent)
+
+    async def tell_history(self, wish: dict[str, Any]) -> None:
+        before = message_id(wish.get("before"))
+        peer = None if wish.get("with") is None else name(wish["with"], "The name")
+        if peer is None:
+            found = await self.room.ahistory(PAGE, before=before)
+        else:
+            found = await self.room.adirect_history(self.user, PAGE, before=before)
+            found = [message for message in found if peer in (message["user"], message["to"])]
+        more = len(found) == PAGE
+        await self.tell("history", messages=found, before=before, **{"with": peer}, more=more)
+
+
+async def chat(socket: WebSocket) -> None:
+    """A browser has come: ``/chat?user=ann&room=lobby``, and ``&since=<last id>`` when it has been here before."""
+    await socket.accept()
+    asked = socket.query_params
+    try:
+        browser = Browser(socket, name(asked.get("user"), "Your name"), name(asked.get("room"), "The room's name"))
+        since = message_id(asked.get("since"))
+    except Refused as error:
+        await socket.send_json({"event": "refused", "text": str(error)})
+        await socket.close(1008)
+        return
+    try:
+        await browser.stay(since)
+    except* WebSocketDisconnect:
+        pass  # it went while something was on its way to it
+    except* RedisToolkitError as errors:
+        log.warning("%s has to come again: %s", browser.user, errors.exceptions[0])
+        await socket.close(1013)
+
+
+rooms = RoomList()
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    watching = asyncio.create_task(rooms.watch())
+    yield
+    watching.cancel()
+    await app.astop()
+
+
+pages = Mount("/", StaticFiles(directory=HERE / "static", html=True))
+web = Starlette(routes=[WebSocketRoute("/chat", chat), pages], lifespan=lifespan)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A chat in the browser.")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for phones in your network (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="how many server processes (%(default)s)")
+    arguments = parser.parse_args()
+    config = uvicorn.Config(
+        "server:web",
+        app_dir=str(HERE),
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=64 * 1024,
+        timeout_graceful_shutdown=3,
+    )
+    listener = config.bind_socket()  # now, so that the address is right and a port that is taken is said at once
+    print(f"The chat is at http://{arguments.host}:{listener.getsockname()[1]} - Ctrl-C ends it.", flush=True)
+    Multiprocess(config, sockets=[listener]).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+// A room that this browser is in: its connection, who else is there, who is typing, and its conversations. The room's own
+// conversation has the key "", one with a member has that member's name.
+
+import { Connection } from "./connection.js";
+import { Timeline } from "./timeline.js";
+
+const TYPING_LASTS = 4_000; // ms after the last sign of it
+const TYPING_EVERY = 2_500; // ms between two signs of ours
+
+export class Room {
+  // `page`: changed(room) when something is to be drawn again, rooms(list), refused(room, text), error(text), saw(room).
+  constructor(name, user, page, readTo) {
+    Object.assign(this, { name, user, page });
+    this.members = new Map(); // name → since when, in seconds
+    this.typing = new Map(); // name → the timer that ends it
+    this.talks = new Map();
+    this.saidTyping = 0;
+    this.back = null; // what came while we were away, until the banner has said it
+    this.talk("").readTo = readTo;
+    this.connection = new Connection(user, name, (event) => this.hear(event), () => this.connection && page.changed(this));
+  }
+
+  talk(peer) {
+    const known = this.talks.get(peer);
+    if (known) return known;
+    const talk = new Timeline(this.user, peer || this.name, {
+      older: () => this.older(peer),
+      moved: () => this.page.saw(this),
+      retry: (entry) => this.send(peer, entry.message.text, entry.message.client_id),
+    });
+    this.talks.set(peer, talk);
+    this.page.added(talk);
+    if (peer) {
+      talk.more = true; // asked for once it is looked at, and again whenever the connection is back
+      talk.hasAsked = false;
+    }
+    return talk;
+  }
+
+  get main() {
+    return this.talks.get("");
+  }
+
+  get unread() {
+    return [...this.talks.values()].reduce((sum, talk) => sum + talk.unread, 0);
+  }
+
+  // From the server -------------------------------------------------------------------------------------------------
+
+  hear(event) {
+    switch (event.event) {
+      case "joined": return this.joined(event);
+      case "message": return this.heard(event.message);
+      case "members": return this.setMembers(event.members);
+      case "rooms": return this.page.rooms(event.rooms);
+      case "sent": return this.eachTalk((talk) => talk.confirm(event.client_id, event.id));
+      case "history": return this.history(event);
+      case "refused": return this.page.refused(this, event.text);
+      case "error":
+        this.eachTalk((talk) => talk.fail(event.client_id, event.text));
+        if (!event.client_id) this.page.error(event.text);
+    }
+  }
+
+  joined({ members, history, more }) {
+    const first = !this.main.opened;
+    this.main.opened = true;
+    this.setMembers(members);
+    this.back = first ? null : { since: Date.now(), count: 0 };
+    for (const message of history) this.connection.seen(message);
+    if (first && !this.main.readTo) this.main.addOlder(history, more);
+    else for (const message of history) this.count(message, this.main.add(message));
+    if (first) {
+      this.main.more = more;
+      this.main.scrolled();
+    }
+    for (const [peer, talk] of this.talks) if (peer && talk.hasAsked) this.older(peer, null);
+    this.page.changed(this);
+  }
+
+  heard(message) {
+    this.connection.seen(message);
+    const { type, user } = message;
+    if (type === "typing") return user === this.user ? undefined : this.isTyping(user);
+    if (type === "join") this.members.set(user, message.timestamp);
+    if (type === "leave") this.members.delete(user);
+    this.notTyping(user);
+    const peer = type !== "direct" ? "" : user === this.user ? message.to : user;
+    this.count(message, this.talk(peer).add(message));
+    this.page.changed(this);
+  }
+
+  count({ type, user }, added) {
+    const said = type === "message" || type === "direct";
+    if (added && said && user !== this.user && this.back && Date.now() - this.back.since < 1_500) this.back.count++;
+  }
+
+  setMembers(members) {
+    this.members = new Map(members.map(({ user, since }) => [user, since]));
+    this.page.changed(this);
+  }
+
+  history({ messages, before, with: peer, more }) {
+    const talk = this.talk(peer ?? "");
+    if (!peer || before) return talk.addOlder(messages, more);
+    const first = !talk.entries.length;
+    if (first) return talk.addOlder(messages, more);
+    for (const message of messages) talk.add(message);
+    talk.loading = false;
+  }
+
+  older(peer, before = this.talk(peer).oldest) {
+    this.talk(peer).hasAsked = true;
+    this.connection.put({ do: "history", ...(before && { before }), ...(peer && { with: peer }) });
+  }
+
+  isTyping(user) {
+    clearTimeout(this.typing.get(user));
+    this.typing.set(user, setTimeout(() => this.notTyping(user), TYPING_LASTS));
+    this.page.changed(this);
+  }
+
+  notTyping(user) {
+    clearTimeout(this.typing.get(user));
+    if (this.typing.delete(user)) this.page.changed(this);
+  }
+
+  // To the server ---------------------------------------------------------------------------------------------------
+
+  send(peer, text, id) {
+    const sent = this.connection.send(text, peer || null, id);
+    if (!id) this.talk(peer).addOwn(sent, text);
+    this.saidTyping = 0;
+  }
+
+  sayTyping() {
+    if (Date.now() - this.saidTyping < TYPING_EVERY) return;
+    this.saidTyping = Date.now();
+    this.connection.put({ do: "typing" });
+  }
+
+  close() {
+    this.connection.close();
+    for (const talk of this.talks.values()) talk.element.remove();
+  }
+
+  eachTalk(action) {
+    for (const talk of this.talks.values()) action(talk);
+  }
+}
