@@ -8,6 +8,7 @@ VERSIONS = 3.11 3.11+uvloop 3.12 3.13 3.14
 BIN = .venv/bin
 READY = .venv/.ready
 REDIS62 = .venv/redis62/redis-server
+CHROMIUM = .venv/chromium/chromium
 # Most tests wait, so a few more processes than cores is right; `make test JOBS=0` runs them in one.
 JOBS = 3
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal
@@ -19,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # mkdocs-material's notice about its successor.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: help demo test faults chaos test-all coverage lint format docs lock clean
+.PHONY: help demo chat test faults chaos test-all coverage lint format docs lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -53,11 +54,18 @@ $(READY): requirements.lock pyproject.toml
 $(REDIS62): tests/kit/fetch_redis62.py $(READY)
 	@$(BIN)/python tests/kit/fetch_redis62.py $(@D)
 
+# A browser for the tests of the web chat. Without one they are skipped, and this says so.
+$(CHROMIUM): tests/kit/fetch_chromium.py $(READY)
+	@$(BIN)/python tests/kit/fetch_chromium.py $(@D)
+
 demo: $(READY) ## run the example: workers analyse Python's standard library, and one is killed
 	@$(BIN)/python examples/stdlib_census.py
 	@echo 'The program: examples/stdlib_census.py. Where to read on: README.md'
 
-test: lint docs $(REDIS62) ## all checks: linters, types, layers, docs, then the tests
+chat: $(READY) ## a chat in the browser, on a server of its own; Ctrl-C ends it. CHAT="--host 0.0.0.0" for phones
+	@$(BIN)/python examples/web_chat/server.py $(CHAT)
+
+test: lint docs $(REDIS62) $(CHROMIUM) ## all checks: linters, types, layers, docs, then the tests
 	@$(PYTEST)
 
 faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for real, what held and what failed
@@ -66,10 +74,10 @@ faults: $(READY) $(REDIS62) ## the fault matrix in full: every fault caused for 
 chaos: $(READY) ## 20,000 tasks and events while workers and the server are killed; CHAOS_SEED=... repeats its choices
 	@$(BIN)/python -m tests.chaos
 
-test-all: $(READY) $(REDIS62) ## the tests on every Python from 3.11 to 3.14 that this machine has
+test-all: $(READY) $(REDIS62) $(CHROMIUM) ## the tests on every Python from 3.11 to 3.14 that this machine has
 	@$(BIN)/python tests/kit/every_python.py $(VERSIONS)
 
-coverage: $(READY) $(REDIS62) ## the tests with a report of the branches they miss
+coverage: $(READY) $(REDIS62) $(CHROMIUM) ## the tests with a report of the branches they miss
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html
 
 lint: $(READY) ## ruff, mypy and the import rules
@@ -89,12 +97,14 @@ docs: $(READY) ## build the documentation into site/
 # One file for all platforms and Pythons, with hashes and without registry addresses. `make lock UPGRADE=--upgrade`.
 lock: $(READY) ## resolve the dependencies again
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links $(UPGRADE) --extra embedded --extra pydantic --group dev --group docs \
+		--no-emit-index-url --no-emit-find-links $(UPGRADE) --extra embedded --extra pydantic \
+		--group dev --group web --group docs \
 		--output-file requirements.lock pyproject.toml
 	@! grep -n '://' requirements.lock
 
 clean: ## remove everything that make has made
-	@rm -rf .venv .venv-3.* .cache site htmlcov .coverage .coverage.* build dist benchmarks/.venvs benchmarks/.results
+	@rm -rf .venv .venv-3.* .cache site htmlcov .coverage .coverage.* build dist
+	@rm -rf benchmarks/.venvs benchmarks/.results examples/.data
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find $(CHECKED) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

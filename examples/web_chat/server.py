@@ -1,27 +1,10 @@
 """A chat in the browser: the server.
 
-One WebSocket is one browser in one room. Any number of these processes may run behind one Redis: who is in a
-room, what was said there and who is typing comes from `ChatRoom`, so it does not matter which process has whom.
+One WebSocket is one browser in one room; README.md says what goes over it. Any number of these processes may run
+behind one Redis: who is in a room, what was said and who is typing comes from `ChatRoom`, so it does not matter
+which process has whom.
 
-Everything on a WebSocket is a JSON object. A browser sends:
-
-    {"do": "send", "text": "Hello", "id": "c81f", "to": "ann"}    "id" is its own: a repeat shows once; "to" is optional
-    {"do": "history", "before": "1790000000000-0", "with": "ann"}     "with": direct messages
-    {"do": "typing"}  {"do": "ping"}
-
-and hears:
-
-    {"event": "joined", "user", "room", "members", "history", "more"}     first of all
-    {"event": "message", "message"}         a message dict of `ChatRoom`: message, join, leave, typing or direct
-    {"event": "sent", "client_id", "id"}    the server has it
-    {"event": "history", "messages", "before", "with", "more"}
-    {"event": "rooms", "rooms"}             whenever a room or its number of members has changed
-    {"event": "members", "members"}         where messages may have been missed
-    {"event": "error", "text", "client_id", "again"}     "again": it may work later
-    {"event": "refused", "text"}            and the WebSocket is closed
-    {"event": "pong"}
-
-Nobody has to log in here: a name is whatever a browser says. Where that matters, find out who it is in `chat`.
+Nobody has to log in: a name is whatever a browser says. Where that matters, find out who it is in `chat`.
 
 Run it:  make chat        or: .venv/bin/python examples/web_chat/server.py --help
 """
@@ -55,7 +38,7 @@ LONGEST_NAME, LONGEST_TEXT = 40, 4000  # characters
 PAGE = 50  # messages
 
 # Every process names the same directory, and so the same server. A Redis of yours: REDIS_TOOLKIT_URL=redis://...
-app = App(os.environ.get("REDIS_TOOLKIT_URL") or f"embedded://{HERE}/.data")
+app = App(os.environ.get("REDIS_TOOLKIT_URL") or f"embedded://{HERE.parent / '.data'}")
 log = logging.getLogger("web_chat")
 
 
@@ -108,7 +91,7 @@ class RoomList:
 
 
 class Browser:
-    """One browser in one room. A browser that is slow waits by itself: each has its own tasks and its own lane."""
+    """One browser in one room. One that is slow waits by itself: each has tasks and a lane of its own."""
 
     def __init__(self, socket: WebSocket, user: str, room: str) -> None:
         self.socket = socket
@@ -119,7 +102,7 @@ class Browser:
         await self.socket.send_json({"event": event, **fields})
 
     async def stay(self, since: str | None) -> None:
-        """Be in the room until the browser goes; `since` is the last message it knows, if it was here before."""
+        """Be in the room until the browser goes. `since`: the last message it knows, if it was here before."""
         history = await self.room.ahistory(PAGE, after=since)
         last = history[-1]["id"] if history else since
         # What is said from here on, and what was said meanwhile: nothing is missing, and nothing comes twice.
@@ -206,16 +189,17 @@ class Browser:
 
 
 async def chat(socket: WebSocket) -> None:
-    """A browser has come: ``/chat?user=ann&room=lobby``, and ``&since=<last id>`` when it has been here before."""
+    """A browser has come: ``/chat?user=ann&room=lobby``, with ``&since=<last id>`` if it was here before."""
     await socket.accept()
     asked = socket.query_params
     try:
-        browser = Browser(socket, name(asked.get("user"), "Your name"), name(asked.get("room"), "The room's name"))
+        user, room = name(asked.get("user"), "Your name"), name(asked.get("room"), "The room's name")
         since = message_id(asked.get("since"))
     except Refused as error:
         await socket.send_json({"event": "refused", "text": str(error)})
         await socket.close(1008)
         return
+    browser = Browser(socket, user, room)
     try:
         await browser.stay(since)
     except* WebSocketDisconnect:
@@ -242,7 +226,7 @@ web = Starlette(routes=[WebSocketRoute("/chat", chat), pages], lifespan=lifespan
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A chat in the browser.")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for phones in your network (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for phones, too (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="how many server processes (%(default)s)")
     arguments = parser.parse_args()
@@ -257,7 +241,7 @@ def main() -> None:
         ws_max_size=64 * 1024,
         timeout_graceful_shutdown=3,
     )
-    listener = config.bind_socket()  # now, so that the address is right and a port that is taken is said at once
+    listener = config.bind_socket()  # first: then the address is right, or it says that the port is taken
     print(f"The chat is at http://{arguments.host}:{listener.getsockname()[1]} - Ctrl-C ends it.", flush=True)
     Multiprocess(config, sockets=[listener]).run()
 

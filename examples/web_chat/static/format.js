@@ -68,9 +68,13 @@ export function make(tag, className = "", text = "") {
   return element;
 }
 
+// Some emoji and nothing else: shown larger.
+export function isEmoji(text) {
+  return onlyEmoji.test(text) && /\p{Extended_Pictographic}/u.test(text);
+}
+
 // Text with what looks like an address as a link; all of it goes in as text.
 export function fill(element, text) {
-  element.classList.toggle("emoji", onlyEmoji.test(text) && !/^[\d\s#*]+$/.test(text));
   let end = 0;
   for (const found of text.matchAll(link)) {
     element.append(text.slice(end, found.index));

@@ -1,7 +1,7 @@
 // One conversation as a list that scrolls: messages in the order of their ids, each once; ours that are not confirmed yet
 // stand at the end. It stays at the bottom while one is there, and where it is when one reads further up.
 
-import { compareIds, dayName, dayOf, fill, fullTime, listed, make, paint, timeOf } from "./format.js";
+import { compareIds, dayName, dayOf, fill, fullTime, isEmoji, listed, make, paint, timeOf } from "./format.js";
 
 const TOGETHER = 5 * 60_000; // ms within which messages of one author stand together
 const NEAR = 80; // pixels from the bottom that count as there
@@ -180,11 +180,13 @@ export class Timeline {
     const author = make("div", "author", own ? "You" : message.user);
     const text = make("div", "text");
     entry.foot = make("span", "foot");
-    fill(text, message.text ?? "");
+    const body = make("span", "body");
+    fill(body, message.text ?? "");
+    text.classList.toggle("emoji", isEmoji(message.text ?? ""));
     const avatar = paint(make("span", "avatar"), message.user);
     avatar.ariaHidden = "true";
     author.style.setProperty("--hue", avatar.style.getPropertyValue("--hue"));
-    text.append(entry.foot);
+    text.append(body, entry.foot);
     bubble.append(author, text);
     row.append(avatar, bubble);
     this.dress(entry);

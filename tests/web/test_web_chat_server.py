@@ -1,0 +1,113 @@
+"""The server of the web chat: what it makes of bad input, slow browsers, Ctrl-C, and a Redis that is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.kit.servers import Server
+from tests.web.chat import chat_server
+
+DEADLINE = 30.0
+
+
+@pytest.fixture(scope="module")
+def address(one_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with chat_server(one_server.url, tmp_path_factory.mktemp("chat")) as (_, address):
+        yield address
+
+
+def enter(address: str, user: str, room: str, **more: str) -> ClientConnection:
+    asked = urlencode({"user": user, "room": room, **more})
+    return connect(f"{address.replace('http', 'ws')}/chat?{asked}", max_size=None, open_timeout=DEADLINE)
+
+
+def hear(socket: ClientConnection, event: str) -> dict[str, Any]:
+    """Return the next event of this name."""
+    while True:
+        heard: dict[str, Any] = json.loads(socket.recv(DEADLINE))
+        if heard["event"] == event:
+            return heard
+
+
+def hear_text(socket: ClientConnection) -> str:
+    while True:
+        message = hear(socket, "message")["message"]
+        if message["type"] == "message":
+            return str(message["text"])
+
+
+BAD: list[tuple[str | bytes, str]] = [
+    ("", "That is no JSON."),
+    ("{", "That is no JSON."),
+    (b"\xff\xfe\x00", "That is no JSON."),
+    ("[" * 50_000, "That is no JSON."),
+    ("[1]", "That is no JSON object."),
+    ("null", "That is no JSON object."),
+    ('{"do": "dance"}', "There is nothing of that name to do."),
+    ('{"do": ["send"]}', "There is nothing of that name to do."),
+    ('{"do": "send", "id": "1"}', "The message is empty."),
+    ('{"do": "send", "id": "1", "text": 7}', "The message is empty."),
+    ('{"do": "send", "id": "1", "text": "  "}', "The message is empty."),
+    ('{"do": "send", "id": "1", "text": "\\ud800"}', "The message has half a character in it."),
+    ('{"do": "send", "id": {}, "text": "a"}', "The id is empty."),
+    ('{"do": "send", "id": "1", "text": "a", "to": ""}', "The name is empty."),
+    ('{"do": "history", "before": "yesterday"}', "That is not the id of a message."),
+    ('{"do": "history", "before": 5}', "That is not the id of a message."),
+    (json.dumps({"do": "send", "id": "1", "text": "x" * 4001}), "The message is too long: 4,001 characters"),
+]
+
+
+def test_bad_input_is_answered_and_disturbs_nobody(address: str) -> None:
+    with enter(address, "Ann", "odd") as ann, enter(address, "Bob", "odd") as bob:
+        for bad, answer in BAD:
+            ann.send(bad)
+            assert hear(ann, "error")["text"].startswith(answer), bad
+        ann.send('{"do": "send", "id": "1", "text": "still here"}')
+        assert hear_text(bob) == hear_text(ann) == "still here"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ({"user": "", "room": "odd"}, "Your name is empty."),
+        ({"user": "x" * 500, "room": "odd"}, "Your name is too long: 500 characters, and 40 are allowed."),
+        ({"user": "a\u202eb", "room": "odd"}, "Your name has characters in it that cannot be seen."),
+        ({"user": "Ann", "room": " "}, "The room's name is empty."),
+        ({"user": "Ann", "room": "odd", "since": "now"}, "That is not the id of a message."),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_name_that_will_not_do_is_refused(address: str, asked: dict[str, str], answer: str) -> None:
+    with enter(address, **asked) as socket:
+        assert hear(socket, "refused")["text"] == answer
+
+
+def test_a_browser_that_does_not_read_delays_nobody(address: str) -> None:
+    with enter(address, "Slow", "busy") as slow, enter(address, "Ann", "busy") as ann:
+        hear(slow, "joined")
+        texts = [f"{number} {'x' * 3900}" for number in range(300)]
+        for number, text in enumerate(texts):
+            ann.send(json.dumps({"do": "send", "id": str(number), "text": text}))
+        assert [hear_text(ann) for _ in texts] == texts
+        assert [hear_text(slow) for _ in texts] == texts  # and it misses nothing
+
+
+def test_it_serves_the_page_from_several_processes_and_ends_by_ctrl_c(tmp_path: Path) -> None:
+    with chat_server(f"embedded://{tmp_path}/data", tmp_path / "chat", workers=2) as (program, address):
+        with urlopen(address, timeout=DEADLINE) as page:  # noqa: S310 - it begins with http
+            assert b"<title>Chat</title>" in page.read()
+        with enter(address, "Ann", "hall") as ann:
+            assert hear(ann, "joined")["members"][0]["user"] == "Ann"
+            os.killpg(program.pid, signal.SIGINT)
+            assert program.wait() == 0
+        assert "Traceback" not in program.output, program.output
