@@ -1,8 +1,8 @@
 """A chat in the browser: the server.
 
-One WebSocket is one browser in one room; README.md says what goes over it. Any number of these processes may run
-behind one Redis: who is in a room, what was said and who is typing comes from `ChatRoom`, so it does not matter
-which process has whom.
+One WebSocket is one browser in one room; README.md says what goes over it. Any number of these processes may
+run behind one Redis: who is in a room, what was said and who is typing comes from `ChatRoom`, so it does not
+matter which process has whom.
 
 Nobody has to log in: a name is whatever a browser says. Where that matters, find out who it is in `chat`.
 
@@ -30,7 +30,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.supervisors import Multiprocess
 
-from redis_toolkit import App, RedisToolkitError
+from redis_toolkit import App, Gap, RedisToolkitError
 from redis_toolkit.patterns import ChatRoom
 
 HERE = Path(__file__).resolve().parent
@@ -102,14 +102,13 @@ class Browser:
         await self.socket.send_json({"event": event, **fields})
 
     async def stay(self, since: str | None) -> None:
-        """Be in the room until the browser goes. `since`: the last message it knows, if it was here before."""
-        history = await self.room.ahistory(PAGE, after=since)
-        last = history[-1]["id"] if history else since
-        # What is said from here on, and what was said meanwhile: nothing is missing, and nothing comes twice.
-        async with self.room.ajoin(self.user, since=last or "0-0", on_gap=self.gap) as membership:
-            members = await self.members()
-            more = since is None and len(history) == PAGE
-            await self.tell("joined", user=self.user, members=members, history=history, more=more)
+        """Be in the room until the browser goes. `since`: the last message that it knows, if any."""
+        history = [] if since else await self.room.ahistory(PAGE)
+        last = history[-1]["id"] if history else since or "0-0"
+        # What was said after that, and then what is said: nothing is missing, and nothing comes twice.
+        async with self.room.ajoin(self.user, since=last, on_gap=self.tell_gap) as membership:
+            more = len(history) == PAGE
+            await self.tell("joined", members=await self.members(), history=history, more=more)
             async with asyncio.TaskGroup() as tasks:
                 telling = [tasks.create_task(self.tell_messages(membership))]
                 telling.append(tasks.create_task(self.tell_rooms()))
@@ -118,10 +117,11 @@ class Browser:
                     task.cancel()
 
     async def members(self) -> list[dict[str, Any]]:
-        return [{"user": member.user, "since": member.since} for member in await self.room.amembers()]
+        found = await self.room.amembers()
+        return [{"user": member.user, "since": member.since.timestamp()} for member in found]
 
-    async def gap(self, *_: object) -> None:
-        await self.tell("members", members=await self.members())
+    async def tell_gap(self, _: Gap) -> None:
+        await self.tell("gap", members=await self.members())
 
     async def tell_messages(self, membership: AsyncIterator[dict[str, Any]]) -> None:
         async for message in membership:

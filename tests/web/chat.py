@@ -1,7 +1,8 @@
 """The web chat of the examples, as its tests need it: server processes, browsers, and people at them.
 
 Rules: the browser is the one that `tests/kit/fetch_chromium.py` has found, or ``$CHROMIUM``; every wait
-is for a condition, with the deadline of `expect`; each person has a browser context, and so a memory, of their own.
+is for a condition, with the deadline of `expect`; each person has a browser context, and so a
+memory, of their own.
 """
 
 from __future__ import annotations

@@ -48,11 +48,10 @@ export class Connection {
     if (event.event === "joined") for (const wish of this.outbox.values()) this.put(wish);
   }
 
-  // A message that has been seen need not be sent again, and is where the next connection goes on.
+  // A message that has been seen need not be sent again, and the next connection goes on behind it.
   seen(message) {
     if (message.user === this.user && message.client_id) this.outbox.delete(message.client_id);
-    if (message.type === "direct" || message.type === "typing" || !message.id) return;
-    if (!this.lastId || compareIds(message.id, this.lastId) > 0) this.lastId = message.id;
+    if (message.id && (!this.lastId || compareIds(message.id, this.lastId) > 0)) this.lastId = message.id;
   }
 
   send(text, to = null, id = randomId()) {

@@ -236,7 +236,7 @@ function drawMembers() {
   $("people-title").textContent = `Members · ${names.length}`;
   drawList($("members"), names.map(([name, since]) => ({ key: name, name, since })), (button, { name, since }) => {
     const typing = here.typing.has(name);
-    const date = new Date(since > 1e11 ? since : since * 1000);
+    const date = new Date(since * 1000);
     line(button, {
       name, note: name === me ? "you" : typing ? "typing…" : "", current: peer === name,
       action: () => name !== me && go(here, name),

@@ -51,7 +51,9 @@ export class Room {
     switch (event.event) {
       case "joined": return this.joined(event);
       case "message": return this.heard(event.message);
-      case "members": return this.setMembers(event.members);
+      case "gap":
+        this.page.error("Some messages are missing here.");
+        return this.setMembers(event.members);
       case "rooms": return this.page.rooms(event.rooms);
       case "sent": return this.eachTalk((talk) => talk.confirm(event.client_id, event.id));
       case "history": return this.history(event);
@@ -68,12 +70,8 @@ export class Room {
     this.setMembers(members);
     this.back = first ? null : { since: Date.now(), count: 0 };
     for (const message of history) this.connection.seen(message);
-    if (first && !this.main.readTo) this.main.addOlder(history, more);
-    else for (const message of history) this.count(message, this.main.add(message));
-    if (first) {
-      this.main.more = more;
-      this.main.scrolled();
-    }
+    if (!first) this.main.loading = false; // what was asked for on the old connection is not answered any more
+    else this.main.begin(history, more);
     for (const [peer, talk] of this.talks) if (peer && talk.hasAsked) this.older(peer, null);
     this.page.changed(this);
   }

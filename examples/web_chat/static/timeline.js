@@ -52,6 +52,17 @@ export class Timeline {
     return true;
   }
 
+  // The first page; what has come since somebody was here last is new.
+  begin(messages, more) {
+    this.addOlder(messages, more);
+    const isNew = (entry) => entry.id && compareIds(entry.id, this.readTo) > 0 && this.counts(entry);
+    const unseen = this.readTo ? this.entries.filter(isNew) : [];
+    this.unread = unseen.length;
+    this.newFrom = unseen[0]?.id ?? null;
+    this.refresh();
+    if (this.active) this.show(true);
+  }
+
   // Many at once, of before: what is on the screen does not move.
   addOlder(messages, more) {
     this.loading = false;
@@ -227,10 +238,13 @@ export class Timeline {
     return this.active && this.stuck && !document.hidden;
   }
 
+  counts(entry) {
+    return entry.message.user !== this.me && !isNotice(entry);
+  }
+
   count(entry) {
-    const counts = entry.message.user !== this.me && !isNotice(entry);
     if (this.readTo && compareIds(entry.id, this.readTo) <= 0) return;
-    if (counts && !this.watched) {
+    if (this.counts(entry) && !this.watched) {
       this.unread++;
       if (!this.newFrom) {
         this.newFrom = entry.id;
