@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class Browser:
         self.socket = socket
         self.user = user
         self.room = ChatRoom(room, app=app)
+        self.missed = False  # something that the history has no more
 
     async def tell(self, event: str, **fields: Any) -> None:
         await self.socket.send_json({"event": event, **fields})
@@ -106,7 +107,7 @@ class Browser:
         history = [] if since else await self.room.ahistory(PAGE)
         last = history[-1]["id"] if history else since or "0-0"
         # What was said after that, and then what is said: nothing is missing, and nothing comes twice.
-        async with self.room.ajoin(self.user, since=last, on_gap=self.tell_gap) as membership:
+        async with self.room.ajoin(self.user, since=last, on_gap=self.note_gap) as membership:
             more = len(history) == PAGE
             await self.tell("joined", members=await self.members(), history=history, more=more)
             async with asyncio.TaskGroup() as tasks:
@@ -120,11 +121,14 @@ class Browser:
         found = await self.room.amembers()
         return [{"user": member.user, "since": member.since.timestamp()} for member in found]
 
-    async def tell_gap(self, _: Gap) -> None:
-        await self.tell("gap", members=await self.members())
+    def note_gap(self, _: Gap) -> None:
+        self.missed = True
 
-    async def tell_messages(self, membership: AsyncIterator[dict[str, Any]]) -> None:
+    async def tell_messages(self, membership: AsyncIterable[dict[str, Any]]) -> None:
         async for message in membership:
+            if self.missed:
+                self.missed = False
+                await self.tell("gap", members=await self.members())
             await self.tell("message", message=message)
 
     async def tell_rooms(self) -> None:
