@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import re
+import signal
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -228,6 +229,15 @@ pages = Mount("/", StaticFiles(directory=HERE / "static", html=True))
 web = Starlette(routes=[WebSocketRoute("/chat", chat), pages], lifespan=lifespan)
 
 
+class Processes(Multiprocess):
+    """The server processes. Ctrl-C goes to all of them; only this one minds it, and ends the others."""
+
+    def init_processes(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+        super().init_processes()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A chat in the browser.")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for phones, too (%(default)s)")
@@ -236,7 +246,6 @@ def main() -> None:
     arguments = parser.parse_args()
     config = uvicorn.Config(
         "server:web",
-        app_dir=str(HERE),
         host=arguments.host,
         port=arguments.port,
         workers=arguments.workers,
@@ -246,8 +255,9 @@ def main() -> None:
         timeout_graceful_shutdown=3,
     )
     listener = config.bind_socket()  # first: then the address is right, or it says that the port is taken
+    listener.listen()  # a browser that comes before the server processes waits for them
     print(f"The chat is at http://{arguments.host}:{listener.getsockname()[1]} - Ctrl-C ends it.", flush=True)
-    Multiprocess(config, sockets=[listener]).run()
+    Processes(config, sockets=[listener]).run()
 
 
 if __name__ == "__main__":

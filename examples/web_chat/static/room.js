@@ -70,8 +70,11 @@ export class Room {
     this.setMembers(members);
     this.back = first ? null : { since: Date.now(), count: 0 };
     for (const message of history) this.connection.seen(message);
-    if (!first) this.main.loading = false; // what was asked for on the old connection is not answered any more
-    else this.main.begin(history, more);
+    if (first) this.main.begin(history, more);
+    else {
+      this.main.loading = false; // what was asked for on the old connection is not answered any more
+      for (const message of history) this.count(message, this.main.add(message)); // when nothing had been heard yet
+    }
     for (const [peer, talk] of this.talks) if (peer && talk.hasAsked) this.older(peer, null);
     this.page.changed(this);
   }
@@ -81,7 +84,7 @@ export class Room {
     const { type, user } = message;
     if (type === "typing") return user === this.user ? undefined : this.isTyping(user);
     if (type === "join") this.members.set(user, message.timestamp);
-    if (type === "leave") this.members.delete(user);
+    if (type === "leave" && user !== this.user) this.members.delete(user); // ours was the connection before this one
     this.notTyping(user);
     const peer = type !== "direct" ? "" : user === this.user ? message.to : user;
     this.count(message, this.talk(peer).add(message));
@@ -107,7 +110,7 @@ export class Room {
     talk.loading = false;
   }
 
-  older(peer, before = this.talk(peer).oldest) {
+  older(peer, before = this.talk(peer).from) {
     this.talk(peer).hasAsked = true;
     this.connection.put({ do: "history", ...(before && { before }), ...(peer && { with: peer }) });
   }

@@ -14,6 +14,7 @@ export class Timeline {
     this.entries = []; // {id, message, date, element, state}
     this.byId = new Map();
     this.byClient = new Map();
+    this.from = null; // the id of the oldest message that was asked for
     this.more = false; // is there something older?
     this.loading = false;
     this.active = false;
@@ -40,6 +41,7 @@ export class Timeline {
 
   // Returns whether it is new here. `fresh`: said just now or while we were away, so it may be unread.
   add(message, fresh = true) {
+    if (isNotice({ message }) && message.user === this.me) return false; // one knows when one came and went
     const known = this.byId.get(message.id) ?? this.byClient.get(clientKey(message));
     if (known) {
       if (!known.id) this.settle(known, message);
@@ -67,6 +69,7 @@ export class Timeline {
   addOlder(messages, more) {
     this.loading = false;
     this.more = more;
+    this.from = messages[0]?.id ?? this.from;
     const below = this.element.scrollHeight - this.element.scrollTop;
     this.list.ariaLive = "off"; // nothing of this is news
     for (const message of messages) this.add(message, false);
@@ -301,9 +304,6 @@ export class Timeline {
     this.list.ariaLive = this.active ? "polite" : "off";
   }
 
-  get oldest() {
-    return this.entries.find((entry) => entry.id)?.id ?? null;
-  }
 }
 
 function clientKey(message) {
