@@ -70,6 +70,11 @@ def message_id(value: object) -> str | None:
     raise Refused("That is not the id of a message.")
 
 
+def older(page: list[dict[str, Any]]) -> str | None:
+    """Return before which message there may be more than this page."""
+    return page[0]["id"] if len(page) == PAGE else None
+
+
 class RoomList:
     """All rooms and how many are in each: looked up once a second, for all browsers of this process."""
 
@@ -109,8 +114,7 @@ class Browser:
         last = history[-1]["id"] if history else since or "0-0"
         # What was said after that, and then what is said: nothing is missing, and nothing comes twice.
         async with self.room.ajoin(self.user, since=last, on_gap=self.note_gap) as membership:
-            more = len(history) == PAGE
-            await self.tell("joined", members=await self.members(), history=history, more=more)
+            await self.tell("joined", members=await self.members(), history=history, older=older(history))
             async with asyncio.TaskGroup() as tasks:
                 telling = [tasks.create_task(self.tell_messages(membership))]
                 telling.append(tasks.create_task(self.tell_rooms()))
@@ -188,9 +192,8 @@ class Browser:
             found = await self.room.ahistory(PAGE, before=before)
         else:
             found = await self.room.adirect_history(self.user, PAGE, before=before)
-            found = [message for message in found if peer in (message["user"], message["to"])]
-        more = len(found) == PAGE
-        await self.tell("history", messages=found, before=before, **{"with": peer}, more=more)
+        wanted = [message for message in found if peer in (None, message["user"], message.get("to"))]
+        await self.tell("history", messages=wanted, before=before, older=older(found), **{"with": peer})
 
 
 async def chat(socket: WebSocket) -> None:
@@ -230,12 +233,12 @@ web = Starlette(routes=[WebSocketRoute("/chat", chat), pages], lifespan=lifespan
 
 
 class Processes(Multiprocess):
-    """The server processes. Ctrl-C goes to all of them; only this one minds it, and ends the others."""
+    """The server processes. Ctrl-C goes to each of them, also to one that has hardly begun."""
 
     def init_processes(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit until they serve
         super().init_processes()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, ours)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from playwright.sync_api import Browser, BrowserContext, Locator, expect, sync_playwright
 
@@ -54,11 +54,13 @@ def chromium() -> Iterator[Browser]:
 
 
 class Person:
-    """Somebody at a browser, who is in the room `room` by the time this exists."""
+    """Somebody at a browser, who is in the room by the time this exists; `options` are its context's."""
 
-    def __init__(self, browser: Browser, address: str, name: str, room: str = "lobby") -> None:
+    def __init__(
+        self, browser: Browser, address: str, name: str, room: str = "lobby", **options: Any
+    ) -> None:
         self.name = name
-        self.context: BrowserContext = browser.new_context(viewport={"width": 1280, "height": 800})
+        self.context: BrowserContext = browser.new_context(**options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
         self.errors: list[str] = []

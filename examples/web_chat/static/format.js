@@ -52,9 +52,9 @@ export function listed(names) {
 
 // The same colour for a name on every screen.
 export function paint(avatar, user) {
-  let hash = 7;
-  for (const letter of user) hash = (hash * 31 + letter.codePointAt(0)) % 3600;
-  avatar.style.setProperty("--hue", (hash * 137) % 360);
+  let hash = 0;
+  for (const letter of user) hash = Math.imul(hash ^ letter.codePointAt(0), 0x9e3779b1) >>> 3;
+  avatar.style.setProperty("--hue", (hash % 24) * 15);
   const words = user.split(/[\s._-]+/).filter(Boolean);
   const first = (word) => [...word][0] ?? "";
   avatar.textContent = (first(words[0] ?? "?") + (words.length > 1 ? first(words.at(-1)) : "")).toUpperCase();

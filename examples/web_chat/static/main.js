@@ -159,7 +159,7 @@ function drawHeader() {
   $("title").textContent = peer || here.name;
   $("title").className = peer ? "person" : "room";
   const away = peer && !here.members.has(peer);
-  $("subtitle").textContent = peer ? `${away ? "not here now" : "here"} · ${here.name}` : several(names.length, "member", "members");
+  $("subtitle").textContent = peer ? `${away ? "Not here now" : "Here now"} · ${here.name}` : several(names.length, "member", "members");
   $("subtitle").className = away || here.connection.state !== "open" ? "" : "live";
   $("leave-text").textContent = peer ? "Close the conversation" : "Leave the room";
   const elsewhere = [...joined.values()].reduce((sum, room) => sum + room.unread, 0) - here.talk(peer).unread;
@@ -248,7 +248,7 @@ function drawMembers() {
 }
 
 function drawTyping() {
-  const names = [...here.typing.keys()].filter((name) => !peer || name === peer);
+  const names = peer ? [] : [...here.typing.keys()];
   const said = names.length ? `${listed(names)} ${names.length === 1 ? "is" : "are"} typing` : "";
   if ($("typing").textContent !== said) $("typing").textContent = said;
   $("typing").classList.toggle("on", Boolean(names.length));
@@ -317,7 +317,7 @@ function grow() {
 
 $("text").oninput = () => {
   grow();
-  if ($("text").value.trim()) here.sayTyping();
+  if ($("text").value.trim()) here.sayTyping(peer);
 };
 
 $("text").onkeydown = (event) => {

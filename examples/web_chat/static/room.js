@@ -30,10 +30,7 @@ export class Room {
     });
     this.talks.set(peer, talk);
     this.page.added(talk);
-    if (peer) {
-      talk.more = true; // asked for once it is looked at, and again whenever the connection is back
-      talk.hasAsked = false;
-    }
+    talk.hasAsked = false; // direct messages are asked for once they are looked at, and when the connection is back
     return talk;
   }
 
@@ -64,13 +61,13 @@ export class Room {
     }
   }
 
-  joined({ members, history, more }) {
+  joined({ members, history, older }) {
     const first = !this.main.opened;
     this.main.opened = true;
     this.setMembers(members);
     this.back = first ? null : { since: Date.now(), count: 0 };
     for (const message of history) this.connection.seen(message);
-    if (first) this.main.begin(history, more);
+    if (first) this.main.begin(history, older);
     else {
       this.main.loading = false; // what was asked for on the old connection is not answered any more
       for (const message of history) this.count(message, this.main.add(message)); // when nothing had been heard yet
@@ -101,16 +98,16 @@ export class Room {
     this.page.changed(this);
   }
 
-  history({ messages, before, with: peer, more }) {
+  history({ messages, before, with: peer, older }) {
     const talk = this.talk(peer ?? "");
-    if (!peer || before) return talk.addOlder(messages, more);
+    if (!peer || before) return talk.addOlder(messages, older);
     const first = !talk.entries.length;
-    if (first) return talk.addOlder(messages, more);
+    if (first) return talk.addOlder(messages, older);
     for (const message of messages) talk.add(message);
     talk.loading = false;
   }
 
-  older(peer, before = this.talk(peer).from) {
+  older(peer, before = this.talk(peer).older) {
     this.talk(peer).hasAsked = true;
     this.connection.put({ do: "history", ...(before && { before }), ...(peer && { with: peer }) });
   }
@@ -134,7 +131,8 @@ export class Room {
     this.saidTyping = 0;
   }
 
-  sayTyping() {
+  sayTyping(peer) {
+    if (peer) return; // all would hear it
     if (Date.now() - this.saidTyping < TYPING_EVERY) return;
     this.saidTyping = Date.now();
     this.connection.put({ do: "typing" });

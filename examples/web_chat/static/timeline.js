@@ -14,8 +14,7 @@ export class Timeline {
     this.entries = []; // {id, message, date, element, state}
     this.byId = new Map();
     this.byClient = new Map();
-    this.from = null; // the id of the oldest message that was asked for
-    this.more = false; // is there something older?
+    this.older = ""; // before which id there may be more: "" if nobody has asked yet, null if there is nothing
     this.loading = false;
     this.active = false;
     this.unread = 0;
@@ -55,8 +54,8 @@ export class Timeline {
   }
 
   // The first page; what has come since somebody was here last is new.
-  begin(messages, more) {
-    this.addOlder(messages, more);
+  begin(messages, older) {
+    this.addOlder(messages, older);
     const isNew = (entry) => entry.id && compareIds(entry.id, this.readTo) > 0 && this.counts(entry);
     const unseen = this.readTo ? this.entries.filter(isNew) : [];
     this.unread = unseen.length;
@@ -66,18 +65,22 @@ export class Timeline {
   }
 
   // Many at once, of before: what is on the screen does not move.
-  addOlder(messages, more) {
+  addOlder(messages, older) {
     this.loading = false;
-    this.more = more;
-    this.from = messages[0]?.id ?? this.from;
+    this.older = older;
     const below = this.element.scrollHeight - this.element.scrollTop;
     this.list.ariaLive = "off"; // nothing of this is news
     for (const message of messages) this.add(message, false);
-    this.top.textContent = more ? "" : this.entries.length ? "This is where it begins." : "";
+    this.sayTop();
     if (!this.stuck) this.element.scrollTop = this.element.scrollHeight - below;
     else this.toBottom();
     requestAnimationFrame(() => this.announce());
     requestAnimationFrame(() => this.scrolled()); // there may be room for still more
+  }
+
+  sayTop() {
+    const begins = this.entries.some((entry) => !isNotice(entry)) ? "This is where it begins." : "Nothing has been said here yet.";
+    this.top.textContent = this.loading ? "Looking for older messages…" : this.older === null ? begins : "";
   }
 
   // Ours, before the server has it.
@@ -129,6 +132,7 @@ export class Timeline {
     const next = this.entries[at + 1]?.element ?? null;
     if (!entry.element.isConnected || entry.element.nextSibling !== next) this.list.insertBefore(entry.element, next);
     for (const near of [at - 1, at, at + 1]) this.group(near);
+    if (!at || this.entries.length < 5) this.sayTop();
     if (this.stuck) this.toBottom();
   }
 
@@ -270,9 +274,9 @@ export class Timeline {
     this.stuck = scrollHeight - scrollTop - clientHeight < NEAR;
     if (this.watched) this.read();
     else this.actions.moved(this);
-    if (scrollTop < clientHeight && this.more && !this.loading) {
+    if (scrollTop < clientHeight && this.older !== null && !this.loading) {
       this.loading = true;
-      this.top.textContent = "Looking for older messages…";
+      this.sayTop();
       this.actions.older();
     }
   }
@@ -293,11 +297,11 @@ export class Timeline {
     this.element.classList.toggle("active", active);
     this.announce();
     const unseen = active && this.element.querySelector(".new");
-    if (unseen && unseen.offsetTop < this.element.scrollHeight - this.element.clientHeight) {
-      this.stuck = false;
-      this.element.scrollTop = unseen.offsetTop - 60;
-      this.scrolled();
-    } else if (active && this.stuck) this.toBottom();
+    if (!unseen) return void (active && this.stuck && this.toBottom());
+    const top = unseen.getBoundingClientRect().top - this.element.getBoundingClientRect().top + this.element.scrollTop;
+    if (top - 20 >= this.element.scrollHeight - this.element.clientHeight) return this.toBottom();
+    this.element.scrollTop = top - 20; // what is new begins at the top of the screen
+    this.scrolled();
   }
 
   announce() {
