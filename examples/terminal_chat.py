@@ -7,7 +7,9 @@ A line that you type goes to all, /who says who is there, and Ctrl-D ends it. `m
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -20,13 +22,15 @@ from redis_toolkit.patterns import ChatRoom
 app = App(os.environ.get("REDIS_TOOLKIT_URL") or f"embedded://{Path(__file__).resolve().parent / '.data'}")
 
 
+def write(line: str) -> None:
+    print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line), flush=True)  # nobody else controls this terminal
+
+
 def show(message: dict[str, Any]) -> None:
     time = datetime.fromtimestamp(message["timestamp"]).astimezone().strftime("%H:%M")
-    match message["type"]:
-        case "message":
-            print(f"{time} {message['user']}: {message['text']}", flush=True)
-        case "join" | "leave" as what:
-            print(f"{time} * {message['user']} {'joined' if what == 'join' else 'left'}", flush=True)
+    said = {"message": ": {text}", "join": " joined", "leave": " left"}.get(message["type"])
+    if said is not None:  # and not who is typing
+        write(f"{time} {message['user']}" + said.format(text=message["text"]))
 
 
 def main() -> None:
@@ -34,13 +38,16 @@ def main() -> None:
         sys.exit(__doc__)
     _, user, name = sys.argv
     room = ChatRoom(name, app=app)
-    with app, room.join(user, show, history=20):  # what was said before, then what is said now
-        print("Here are:", ", ".join(member.user for member in room.members()), flush=True)
-        for line in sys.stdin:
-            if line.strip() == "/who":
-                print("Here are:", ", ".join(member.user for member in room.members()), flush=True)
-            elif line.strip():
-                room.send_message(user, line.rstrip("\n"))
+    with contextlib.suppress(KeyboardInterrupt), room.join(user, show, history=20):
+        typed = "/who"
+        while typed:  # until Ctrl-D
+            if typed.strip() == "/who":
+                write("Here are: " + ", ".join(member.user for member in room.members()))
+            elif typed.strip():
+                room.send_message(user, typed.rstrip("\n"))
+            typed = sys.stdin.readline()
+            if sys.stdin.isatty():
+                print("\x1b[A\x1b[2K", end="", flush=True)  # it comes back with a time and a name
 
 
 if __name__ == "__main__":
