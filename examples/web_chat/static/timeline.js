@@ -23,11 +23,10 @@ export class Timeline {
     this.stuck = true; // at the bottom
     this.element = make("div", "timeline");
     this.element.tabIndex = 0;
-    this.element.setAttribute("role", "region");
+    this.element.setAttribute("role", "log");
     this.element.setAttribute("aria-label", `Messages, ${label}`);
     this.top = make("p", "top");
     this.list = make("ol");
-    this.list.setAttribute("role", "log");
     this.element.append(this.top, this.list);
     this.element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     const resized = new ResizeObserver(() => this.stuck && this.toBottom());
@@ -69,7 +68,7 @@ export class Timeline {
     this.loading = false;
     this.older = older;
     const below = this.element.scrollHeight - this.element.scrollTop;
-    this.list.ariaLive = "off"; // nothing of this is news
+    this.element.ariaLive = "off"; // nothing of this is news
     for (const message of messages) this.add(message, false);
     this.sayTop();
     if (!this.stuck) this.element.scrollTop = this.element.scrollHeight - below;
@@ -305,7 +304,7 @@ export class Timeline {
   }
 
   announce() {
-    this.list.ariaLive = this.active ? "polite" : "off";
+    this.element.ariaLive = this.active ? "polite" : "off";
   }
 
 }
