@@ -19,6 +19,7 @@ import logging
 import os
 import re
 import signal
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -114,7 +115,8 @@ class Browser:
         last = history[-1]["id"] if history else since or "0-0"
         # What was said after that, and then what is said: nothing is missing, and nothing comes twice.
         async with self.room.ajoin(self.user, since=last, on_gap=self.note_gap) as membership:
-            await self.tell("joined", members=await self.members(), history=history, older=older(history))
+            about = {"members": await self.members(), "history": history, "older": older(history)}
+            await self.tell("joined", **about, now=time.time())
             async with asyncio.TaskGroup() as tasks:
                 telling = [tasks.create_task(self.tell_messages(membership))]
                 telling.append(tasks.create_task(self.tell_rooms()))

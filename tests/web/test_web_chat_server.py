@@ -31,11 +31,11 @@ def enter(address: str, user: str, room: str, **more: str) -> ClientConnection:
     return connect(f"{address.replace('http', 'ws')}/chat?{asked}", max_size=None, open_timeout=DEADLINE)
 
 
-def hear(socket: ClientConnection, event: str) -> dict[str, Any]:
-    """Return the next event of this name."""
+def hear(socket: ClientConnection, *events: str) -> dict[str, Any]:
+    """Return the next event of one of these names."""
     while True:
         heard: dict[str, Any] = json.loads(socket.recv(DEADLINE))
-        if heard["event"] == event:
+        if heard["event"] in events:
             return heard
 
 
@@ -111,3 +111,21 @@ def test_it_serves_the_page_from_several_processes_and_ends_by_ctrl_c(tmp_path: 
             os.killpg(program.pid, signal.SIGINT)
             assert program.wait() == 0
         assert "Traceback" not in program.output, program.output
+
+
+def test_a_message_outlives_a_restart_of_redis(tmp_path: Path) -> None:
+    with (
+        Server(directory=tmp_path / "redis", persistence="always") as redis,
+        chat_server(redis.url, tmp_path / "chat") as (_, address),
+        enter(address, "Ann", "hall") as ann,
+        enter(address, "Bob", "hall") as bob,
+    ):
+        ann.send('{"do": "send", "id": "1", "text": "before"}')
+        assert hear_text(bob) == "before"
+        redis.kill()
+        ann.send('{"do": "send", "id": "2", "text": "after"}')
+        redis.start()
+        while (answer := hear(ann, "error", "sent"))["event"] == "error":  # as the page does it
+            assert (answer["client_id"], answer["again"]) == ("2", True)
+            ann.send('{"do": "send", "id": "2", "text": "after"}')
+        assert hear_text(bob) == "after"

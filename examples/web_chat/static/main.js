@@ -1,11 +1,18 @@
 // The page: which conversation is shown, and everything around it. What is remembered is in localStorage.
 
-import { dayName, listed, make, paint, several, timeOf } from "./format.js";
+import { dayName, listed, paint, several, timeOf } from "./format.js";
+import { drawList, line, setBadge } from "./lists.js";
 import { Room } from "./room.js";
 
 const $ = (id) => document.getElementById(id);
 const memory = {
-  get: (key, otherwise) => JSON.parse(localStorage.getItem(`chat:${key}`) ?? "null") ?? otherwise,
+  get(key, otherwise) {
+    try {
+      return JSON.parse(localStorage.getItem(`chat:${key}`)) ?? otherwise;
+    } catch {
+      return otherwise; // not written by us
+    }
+  },
   set: (key, value) => localStorage.setItem(`chat:${key}`, JSON.stringify(value)),
 };
 
@@ -30,12 +37,20 @@ const page = {
     showDoor();
   },
   error: (text) => notice(text),
-  saw(room) {
-    const read = memory.get("read", {});
-    if (room.main.readTo !== (read[room.name] ?? null)) memory.set("read", { ...read, [room.name]: room.main.readTo });
+  saw() {
+    saving ??= setTimeout(save, 300);
     draw();
   },
 };
+
+// Up to which message each room has been read.
+let saving = null;
+function save() {
+  saving = null;
+  const read = [...joined.values()].map((room) => [room.name, room.main.readTo]);
+  memory.set("read", { ...memory.get("read", {}), ...Object.fromEntries(read) });
+}
+addEventListener("pagehide", save);
 
 // Coming and going ----------------------------------------------------------------------------------------------------
 
@@ -51,10 +66,10 @@ $("enter").onsubmit = (event) => {
   const [name, room] = [tidy($("name").value), tidy($("first-room").value)];
   $("door-error").textContent = name ? (room ? "" : "Which room?") : "A name, please.";
   if (!name || !room) return (name ? $("first-room") : $("name")).focus();
-  enter(name, [...new Set([room, ...memory.get("rooms", [])])]);
+  enter(name, [room, ...memory.get("rooms", [])], room);
 };
 
-function enter(name, rooms) {
+function enter(name, rooms, first) {
   me = name;
   memory.set("name", name);
   $("door").hidden = true;
@@ -62,8 +77,7 @@ function enter(name, rooms) {
   $("my-name").textContent = name;
   paint($("my-avatar"), name);
   for (const room of rooms) join(room);
-  const wanted = memory.get("here", rooms[0]);
-  go(joined.get(rooms.includes(wanted) && !$("first-room").value ? wanted : rooms[0]));
+  go(joined.get(first) ?? joined.get(rooms[0]));
   $("text").focus();
 }
 
@@ -90,6 +104,7 @@ function go(room, withWhom = "") {
   [here, peer] = [room, withWhom];
   const talk = here.talk(peer);
   memory.set("here", room.name);
+  history.replaceState(null, "", `#${encodeURIComponent(room.name)}`);
   $("text").value = talk.draft ?? "";
   $("text").placeholder = peer ? `Message to ${peer}` : `Message to ${room.name}`;
   grow();
@@ -166,47 +181,6 @@ function drawHeader() {
   setBadge($("elsewhere"), elsewhere);
   const unread = elsewhere + here.talk(peer).unread;
   document.title = `${unread ? `(${unread}) ` : ""}${peer || here.name} · Chat`;
-}
-
-// Rows are kept and changed, never made anew: the one with the focus, or under a finger, stays.
-function drawList(list, items, update) {
-  const rows = new Map([...list.children].map((row) => [row.dataset.key, row]));
-  let place = list.firstElementChild;
-  for (const item of items) {
-    let row = rows.get(item.key);
-    rows.delete(item.key);
-    if (!row) {
-      row = make("li");
-      row.dataset.key = item.key;
-      row.append(make("button", "line"));
-      row.firstElementChild.append(make("span", "avatar"), make("span", "name"), make("span", "note"), make("span", "badge"));
-      row.querySelector(".avatar").ariaHidden = "true";
-    }
-    if (row === place) place = place.nextElementSibling;
-    else list.insertBefore(row, place);
-    update(row.firstElementChild, item);
-  }
-  for (const row of rows.values()) row.remove();
-}
-
-function line(button, { name, note = "", unread = 0, sign, current = false, action, label }) {
-  const avatar = button.querySelector(".avatar");
-  if (sign) avatar.textContent = sign;
-  else if (avatar.dataset.name !== name) paint(avatar, name);
-  avatar.dataset.name = name;
-  avatar.classList.toggle("sign", Boolean(sign));
-  button.querySelector(".name").textContent = name;
-  button.querySelector(".note").textContent = note;
-  button.title = label ?? "";
-  button.ariaCurrent = current ? "page" : null;
-  setBadge(button.querySelector(".badge"), unread);
-  button.onclick = action;
-}
-
-function setBadge(badge, count) {
-  badge.hidden = !count;
-  badge.textContent = count > 99 ? "99+" : count || "";
-  badge.title = count ? several(count, "unread message", "unread messages") : "";
 }
 
 function drawRooms() {
@@ -384,12 +358,20 @@ $("theme").onclick = () => {
 };
 setTheme(themes.includes(memory.get("theme", "")) ? memory.get("theme", "") : "");
 
-const rooms = memory.get("rooms", []);
-const linked = tidy(decodeURIComponent(location.hash.slice(1)));
-if (memory.get("name", "") && (rooms.length || linked)) {
-  $("first-room").value = linked;
-  enter(memory.get("name"), [...new Set([...(linked ? [linked] : []), ...rooms])]);
+// A link may name a room: http://…/#lobby
+function linkedRoom() {
+  try {
+    return tidy(decodeURIComponent(location.hash.slice(1)));
+  } catch {
+    return "";
+  }
+}
+
+const linked = linkedRoom();
+const remembered = memory.get("rooms", []);
+if (linked) $("first-room").value = linked;
+if (memory.get("name", "") && remembered.length) {
+  enter(memory.get("name"), linked ? [...remembered, linked] : remembered, linked || memory.get("here"));
 } else {
-  if (linked) $("first-room").value = linked;
   showDoor();
 }

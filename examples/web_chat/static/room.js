@@ -8,7 +8,8 @@ const TYPING_LASTS = 4_000; // ms after the last sign of it
 const TYPING_EVERY = 2_500; // ms between two signs of ours
 
 export class Room {
-  // `page`: changed(room) when something is to be drawn again, rooms(list), refused(room, text), error(text), saw(room).
+  // `page`: changed(room) when something is to be drawn again, added(talk), rooms(list),
+  // refused(room, text), error(text), saw() when something was read.
   constructor(name, user, page, readTo) {
     Object.assign(this, { name, user, page });
     this.members = new Map(); // name → since when, in seconds
@@ -25,7 +26,7 @@ export class Room {
     if (known) return known;
     const talk = new Timeline(this.user, peer || this.name, {
       older: () => this.older(peer),
-      moved: () => this.page.saw(this),
+      moved: () => this.page.saw(),
       retry: (entry) => this.send(peer, entry.message.text, entry.message.client_id),
     });
     this.talks.set(peer, talk);
@@ -61,17 +62,15 @@ export class Room {
     }
   }
 
-  joined({ members, history, older }) {
+  joined({ members, history, older, now }) {
     const first = !this.main.opened;
     this.main.opened = true;
     this.setMembers(members);
-    this.back = first ? null : { since: Date.now(), count: 0 };
+    this.back = first ? null : { since: Date.now(), until: now, count: 0 };
+    const asked = this.connection.lastId; // what was said since then comes by itself
+    this.main.loading = false; // what was asked for on the connection before this one is not answered any more
+    if (!asked) this.main.begin(history, older);
     for (const message of history) this.connection.seen(message);
-    if (first) this.main.begin(history, older);
-    else {
-      this.main.loading = false; // what was asked for on the old connection is not answered any more
-      for (const message of history) this.count(message, this.main.add(message)); // when nothing had been heard yet
-    }
     for (const [peer, talk] of this.talks) if (peer && talk.hasAsked) this.older(peer, null);
     this.page.changed(this);
   }
@@ -88,9 +87,9 @@ export class Room {
     this.page.changed(this);
   }
 
-  count({ type, user }, added) {
+  count({ type, user, timestamp }, added) {
     const said = type === "message" || type === "direct";
-    if (added && said && user !== this.user && this.back && Date.now() - this.back.since < 1_500) this.back.count++;
+    if (added && said && user !== this.user && this.back && timestamp <= this.back.until) this.back.count++;
   }
 
   setMembers(members) {

@@ -21,6 +21,7 @@ export class Timeline {
     this.readTo = null; // the id of the last message that was seen
     this.newFrom = null; // the first one that was not
     this.stuck = true; // at the bottom
+    this.seenTop = 0; // scrollTop when it was last looked at
     this.element = make("div", "timeline");
     this.element.tabIndex = 0;
     this.element.setAttribute("role", "log");
@@ -132,7 +133,6 @@ export class Timeline {
     if (!entry.element.isConnected || entry.element.nextSibling !== next) this.list.insertBefore(entry.element, next);
     for (const near of [at - 1, at, at + 1]) this.group(near);
     if (!at || this.entries.length < 5) this.sayTop();
-    if (this.stuck) this.toBottom();
   }
 
   refresh() {
@@ -270,7 +270,9 @@ export class Timeline {
   scrolled() {
     if (!this.active) return;
     const { scrollTop, scrollHeight, clientHeight } = this.element;
-    this.stuck = scrollHeight - scrollTop - clientHeight < NEAR;
+    // What grows below is no reason to let go of the bottom; only somebody who scrolls up is.
+    this.stuck = scrollHeight - scrollTop - clientHeight < NEAR || (this.stuck && scrollTop >= this.seenTop);
+    this.seenTop = scrollTop;
     if (this.watched) this.read();
     else this.actions.moved(this);
     if (scrollTop < clientHeight && this.older !== null && !this.loading) {
