@@ -43,7 +43,10 @@ def main(target: Path) -> int:
 
 def _starts(command: list[str], environment: dict[str, str] | None = None) -> bool:
     settings = {**os.environ, **(environment or {})}
-    return subprocess.run([*command, "--version"], capture_output=True, env=settings).returncode == 0
+    try:
+        return subprocess.run([*command, "--version"], capture_output=True, env=settings).returncode == 0
+    except OSError:
+        return False
 
 
 def _fetch(target: Path) -> tuple[str, dict[str, str]]:
@@ -66,7 +69,7 @@ def _fetch(target: Path) -> tuple[str, dict[str, str]]:
         shutil.rmtree(rest)
     for rest in target.glob("*cache.bin"):
         rest.unlink()
-    libraries = sorted({str(path.parent) for path in (root / "usr" / "lib").glob("*-*/**/*.so*")})
+    libraries = sorted({str(path.parent) for path in root.glob("**/lib/*-linux-*/**/*.so*")})
     environment = {"LD_LIBRARY_PATH": ":".join(libraries)}
     if (root / "etc" / "fonts").is_dir():  # the machine had no fonts either
         environment["FONTCONFIG_SYSROOT"] = str(root)
