@@ -27,9 +27,9 @@ def write(line: str) -> None:
 
 
 def show(message: dict[str, Any]) -> None:
-    time = datetime.fromtimestamp(message["timestamp"]).astimezone().strftime("%H:%M")
     said = {"message": ": {text}", "join": " joined", "leave": " left"}.get(message["type"])
     if said is not None:  # and not who is typing
+        time = datetime.fromtimestamp(message["timestamp"]).astimezone().strftime("%H:%M")
         write(f"{time} {message['user']}" + said.format(text=message["text"]))
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from playwright.sync_api import Browser
 
+from redis_toolkit import keys
 from redis_toolkit.patterns import ChatRoom
 from tests.kit.ports import HOST
 from tests.kit.proxy import Proxy
@@ -118,6 +119,13 @@ def test_older_messages_come_when_one_scrolls_up_and_nothing_moves(
         expect(ann.messages.first).not_to_have_text(oldest)
         expect(ann.messages.get_by_text(re.compile(f"^{oldest}$"))).to_be_in_viewport()
 
+        for by_hand in (
+            '{"type": "message"}',
+            '{"type": [], "user": 5}',
+            '{"user": "Eve", "text": {}}',
+            "{}",
+        ):
+            one_server.execute("PUBLISH", keys.room_channel("archive"), by_hand)
         eve.submit(room.send_message, "Eve", "news").result()  # while one reads further up
         expect(ann.sees("#jump")).to_have_text("1 new message")
         expect(ann.messages.get_by_text("news")).not_to_be_in_viewport()
@@ -129,6 +137,7 @@ def test_older_messages_come_when_one_scrolls_up_and_nothing_moves(
             ann.page.evaluate("document.querySelector('.timeline.active').scrollTop = 0")
         expect(ann.messages.first).to_have_text("message 0")
         expect(ann.messages).to_have_text([*(f"message {number}" for number in range(130)), "news"])
+        assert not ann.errors
 
 
 def test_rooms_are_listed_with_their_members_and_others_can_be_written_to(

@@ -78,6 +78,7 @@ export class Room {
   heard(message) {
     this.connection.seen(message);
     const { type, user } = message;
+    if (typeof user !== "string") return; // published by hand
     if (type === "typing") return user === this.user ? undefined : this.isTyping(user);
     if (type === "join") this.members.set(user, message.timestamp);
     if (type === "leave" && user !== this.user) this.members.delete(user); // ours was the connection before this one

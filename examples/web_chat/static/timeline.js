@@ -40,6 +40,7 @@ export class Timeline {
 
   // Returns whether it is new here. `fresh`: said just now or while we were away, so it may be unread.
   add(message, fresh = true) {
+    if (!message.id || typeof message.user !== "string") return false; // published by hand, and not as ours
     if (isNotice({ message }) && message.user === this.me) return false; // one knows when one came and went
     const known = this.byId.get(message.id) ?? this.byClient.get(clientKey(message));
     if (known) {
@@ -180,7 +181,7 @@ export class Timeline {
       [[...who("leave", "lost"), ...who("join", "lost")], "lost the connection"],
     ];
     const said = parts.filter(([users]) => users.length).map(([users, verb]) => `${listed(users)} ${verb}`);
-    entry.element.querySelector(".row").textContent = said.join(" · ");
+    entry.element.querySelector(".row").textContent = said.join(" · ") || "Something that this page does not know";
   }
 
   // Drawing ---------------------------------------------------------------------------------------------------------
@@ -198,8 +199,9 @@ export class Timeline {
     const text = make("div", "text");
     entry.foot = make("span", "foot");
     const body = make("span", "body");
-    fill(body, message.text ?? "");
-    text.classList.toggle("emoji", isEmoji(message.text ?? ""));
+    const said = typeof message.text === "string" ? message.text : JSON.stringify(message.text) ?? "";
+    fill(body, said);
+    text.classList.toggle("emoji", isEmoji(said));
     const avatar = paint(make("span", "avatar"), message.user);
     avatar.ariaHidden = "true";
     author.style.setProperty("--hue", avatar.style.getPropertyValue("--hue"));
