@@ -24,6 +24,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -66,7 +67,7 @@ def name(value: object, what: str) -> str:
 
 
 def message_id(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and re.fullmatch(r"\d{1,20}-\d{1,20}", value)):
+    if value is None or (isinstance(value, str) and re.fullmatch("[0-9]{1,19}-[0-9]{1,19}", value)):
         return value
     raise Refused("That is not the id of a message.")
 
@@ -137,6 +138,7 @@ class Browser:
                 self.missed = False
                 await self.tell("gap", members=await self.members())
             await self.tell("message", message=message)
+        await self.socket.close(1012)  # this process ends: there are others
 
     async def tell_rooms(self) -> None:
         while True:
@@ -162,7 +164,8 @@ class Browser:
 
     async def complain(self, complaint: str, wish: Any, again: bool = False) -> None:
         client_id = wish.get("id") if isinstance(wish, dict) else None
-        await self.tell("error", text=complaint, client_id=client_id, again=again)
+        known = client_id if isinstance(client_id, str) and client_id.isascii() else None
+        await self.tell("error", text=complaint, client_id=known, again=again)
 
     async def do(self, wish: dict[str, Any]) -> None:
         match wish.get("do"):
@@ -194,7 +197,7 @@ class Browser:
             found = await self.room.ahistory(PAGE, before=before)
         else:
             found = await self.room.adirect_history(self.user, PAGE, before=before)
-        wanted = [message for message in found if peer in (None, message["user"], message.get("to"))]
+        wanted = [message for message in found if peer in (None, message.get("user"), message.get("to"))]
         await self.tell("history", messages=wanted, before=before, older=older(found), **{"with": peer})
 
 
@@ -202,7 +205,10 @@ async def chat(socket: WebSocket) -> None:
     """A browser has come: ``/chat?user=ann&room=lobby``, with ``&since=<last id>`` if it was here before."""
     await socket.accept()
     asked = socket.query_params
+    origin = socket.headers.get("origin")
     try:
+        if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+            raise Refused("This chat is not for pages from elsewhere.")
         user, room = name(asked.get("user"), "Your name"), name(asked.get("room"), "The room's name")
         since = message_id(asked.get("since"))
     except Refused as error:

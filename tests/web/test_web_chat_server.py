@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from tests.kit.servers import Server
 from tests.web.chat import chat_server
@@ -77,6 +78,10 @@ BAD: list[tuple[str | bytes, str]] = [
     ('{"do": "send", "id": "1", "text": "a", "to": ""}', "The name is empty."),
     ('{"do": "history", "before": "yesterday"}', "That is not the id of a message."),
     ('{"do": "history", "before": 5}', "That is not the id of a message."),
+    ('{"do": "history", "before": "99999999999999999999-0"}', "That is not the id of a message."),
+    ('{"do": "no", "id": "\\ud800"}', "There is nothing of that name to do."),
+    ('{"do": "no", "id": [[]]}', "There is nothing of that name to do."),
+    ("1" * 10_000, "That is no JSON."),
     (json.dumps({"do": "send", "id": "1", "text": "x" * 4001}), "The message is too long: 4,001 characters"),
 ]
 
@@ -106,6 +111,12 @@ def test_a_name_that_will_not_do_is_refused(
 ) -> None:
     with enter(address, user, room, since=since) as browser:
         assert hear(browser, "refused")["text"] == answer
+
+
+def test_a_page_from_elsewhere_is_refused(address: str) -> None:
+    place = f"{address.replace('http', 'ws')}/chat?user=Ann&room=odd"
+    with connect(place, origin=Origin("https://elsewhere.example"), open_timeout=DEADLINE) as browser:
+        assert hear(browser, "refused")["text"] == "This chat is not for pages from elsewhere."
 
 
 def test_a_browser_that_does_not_read_delays_nobody(address: str) -> None:
