@@ -16,6 +16,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
+from redis_toolkit.patterns import ChatRoom
 from tests.kit.servers import Server
 from tests.web.chat import chat_server
 
@@ -119,7 +120,8 @@ def test_a_page_from_elsewhere_is_refused(address: str) -> None:
         assert hear(browser, "refused")["text"] == "This chat is not for pages from elsewhere."
 
 
-def test_a_browser_that_does_not_read_delays_nobody(address: str) -> None:
+def test_a_browser_that_does_not_read_delays_nobody(address: str, one_server: Server) -> None:
+    room = ChatRoom("busy", url=one_server.url)
     with (
         narrow(address) as line,
         enter(address, "Slow", "busy", line) as slow,
@@ -127,8 +129,8 @@ def test_a_browser_that_does_not_read_delays_nobody(address: str) -> None:
     ):
         hear(slow, "joined")
         texts = [f"{number} {'🙂' * 3900}" for number in range(400)]  # more than the kernel holds for it
-        for number, text in enumerate(texts):
-            ann.send(json.dumps({"do": "send", "id": str(number), "text": text}))
+        for text in texts:
+            room.send_message("Eve", text)
         assert [hear_text(ann) for _ in texts] == texts
         assert [hear_text(slow) for _ in texts] == texts  # and it misses nothing
 
