@@ -29,8 +29,9 @@ from redis_toolkit.patterns import TaskQueue
 
 # A private server, started for this script. Any other works as well: redis://localhost:6379/0
 app = App("embedded://")
-# What a dead worker had is taken over after 2 s without a sign of life (10 s unless you say otherwise).
-queue = TaskQueue("census", app=app, lease=2)
+# What a dead worker had is taken over after 2 s without a sign of life (10 s unless you say otherwise). Each
+# process runs one task at a time: this is work for processors, and Python 3.11 cannot parse in two threads.
+queue = TaskQueue("census", app=app, lease=2, concurrency=1)
 warnings.simplefilter("ignore")  # of odd spellings in old source files; each worker runs this line too
 
 
@@ -62,11 +63,13 @@ def priority(path: str) -> str:
 
 
 class Watch:
-    """Hears which worker begins which file, draws it, and kills the worker that begins the middle one."""
+    """Hears which worker begins which file, draws it, and kills who begins a long one in the middle."""
 
     def __init__(self, paths: list[str], progress: Progress) -> None:
         self.started: Counter[str] = Counter()
-        self.kill_at = len(paths) // 2
+        order = sorted(paths, key=lambda path: queue.priorities.index(priority(path)))
+        third = len(order) // 3
+        self.kill_at = max(order[third : -third or None], key=lambda path: Path(path).stat().st_size)
         self.killed: int | None = None
         self.progress = progress
         totals = Counter(priority(path) for path in paths)
@@ -79,7 +82,7 @@ class Watch:
             self.progress.advance(self.bars[priority(path)])
         else:
             self.progress.console.print(f"again: {Path(path).name}, by worker {worker}")
-        if self.killed is None and len(self.started) > self.kill_at:
+        if self.killed is None and path == self.kill_at:
             os.kill(worker, signal.SIGKILL)
             self.killed = worker
             self.progress.console.print(
