@@ -158,7 +158,8 @@ class Rounds:
             self._ask(packet, looks)
             if self._idle:
                 return  # what it finds does not wait for a block to end
-        if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
+        soon = self._others.pause() > 0
+        if self._idle and block > 0 and not soon and all(one.outcome.state in UNHEARD for one in settlements):
             packet.block = block = min(block, self._others.longest_block())
             ms = max(int(block * 1000), 1)
             self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
@@ -252,6 +253,8 @@ class Rounds:
         found = leases.read_claim(reply)
         full = len(found.items) >= ask.number
         self._idle = not found.items
+        if self._idle:
+            taken.pause = self._others.pause()
         self._backlog = found.items[-1].stream if full else None
         self._found_items(found, ask, taken)
 

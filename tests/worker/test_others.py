@@ -84,6 +84,26 @@ def test_one_that_takes_long_holds_up_the_others_for_a_minute(server: Server) ->
         assert bodies(me.until_claimed()) == [b'{"id":"b"}']
 
 
+@pytest.mark.fault(3, "durable", "tasks")
+def test_the_end_of_one_that_takes_a_moment_is_not_waited_for_in_a_block(server: Server) -> None:
+    """A worker of thousands that died twice leaves thousands: 0.1 s for each would be minutes."""
+    leave(server, "a", "b", "c", delivered=2)
+    with Turns(server) as me:
+        me.rounds.hurry()
+        [one] = me.until_claimed()
+        for passed, pause in ((0.0, 0.001), (0.01, 0.005), (0.08, 0.02)):
+            me.clock.now += passed
+            for _ in range(2):
+                packet = me.rounds.next((), 10, 30)
+                assert packet.block == 0
+                assert me.post(packet).pause == pytest.approx(pause)
+        me.clock.now += 0.1
+        assert me.turn().pause == 0
+        assert me.rounds.next((), 10, 30).block == 0.1
+        me.alone.leave([one])
+        assert bodies(me.turn().claimed) == [b'{"id":"b"}'], "with the next packet"
+
+
 def test_a_lost_answer_frees_the_place(server: Server) -> None:
     leave(server, "a", delivered=2)
     with Turns(server) as me, Turns(server, QUEUE, "another") as another:
