@@ -9,7 +9,8 @@ Rules:
 - When others' work is looked for and taken over, `others.py` says.
 - A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
 - What a claim has brought is not begun when its answer is looked at so late that its lease may have run out
-  (`LATE`): it is given back, which does nothing to what somebody else has by then.
+  (`LATE`): it is given back, which does nothing to what somebody else has by then. Perhaps it was too much
+  for the way here: after that, and after a claim that was lost, the next ones are for half as many.
 - A log that has lost its group gets it again, at the last id that was seen of it.
 - No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
   thread at a time; all the rest may be called from any.
@@ -17,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -92,6 +94,7 @@ class Rounds:
         self._alone = alone or Alone(now)
         self._others = Others(self._source, consumer, lease, now, self._alone, self._refuse)
         self._idle = False  # the last claim brought nothing
+        self._most = sys.maxsize  # what one claim asks for
         self._backlog: int | None = None  # the stream of a claim that was full
         self._paused = False
         self._back: list[Held] = []  # taken although the source was paused
@@ -145,7 +148,7 @@ class Rounds:
         return packet
 
     def _claim(self, packet: Packet, settlements: Sequence[Settlement], free: int, block: float) -> None:
-        source, consumer = self._source, self._consumer
+        source, consumer, free = self._source, self._consumer, min(free, self._most)
         if self._paused:
             self._ask(packet, Ask(self._still_paused, (("EXISTS", source.paused),)))
             return
@@ -211,14 +214,20 @@ class Rounds:
                 ask.read(ask, some, taken)
             else:
                 self._others.unanswered(ask)
+            if ask.number and len(some) < len(ask.commands):
+                self._most = max(ask.number // 2, 1)
             place += len(ask.commands)
         took = self._now() - packet.sent if packet.sent else 0.0
         if took > packet.block + SLOW:
             self.distrust()
-        if took > self._late and taken.claimed:
+        number = len(taken.claimed)
+        if took > self._late and number:
+            self._most = max(number // 2, 1)
             self._alone.leave(taken.claimed)
             self._back += taken.claimed
             taken.claimed = []
+        elif number >= self._most and took < self._late / 4:
+            self._most *= 2
         return taken
 
     def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
