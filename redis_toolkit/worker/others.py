@@ -37,7 +37,7 @@ SOON = 0.1
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds that such a step takes."""
 
-Refuse = Callable[[Exception, Command | ScriptCall, Taken], None]
+Refuse = Callable[[Exception, Command | ScriptCall, Taken], object]
 
 
 class Others:

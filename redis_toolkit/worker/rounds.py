@@ -9,8 +9,8 @@ Rules:
 - When others' work is looked for and taken over, `others.py` says.
 - A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
 - What a claim has brought is not begun when its answer is looked at so late that its lease may have run out
-  (`LATE`): it is given back, which does nothing to what somebody else has by then. Perhaps it was too much
-  for the way here: after that, and after a claim that was lost, the next ones are for half as many.
+  (`LATE`): the next packet renews the lease of what is still ours, which is begun then, and in its order.
+  Perhaps it was too much for the way here: so the next claims, or those after a lost one, are for half of it.
 - A log that has lost its group gets it again, at the last id that was seen of it.
 - No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
   thread at a time; all the rest may be called from any.
@@ -30,6 +30,7 @@ from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settle
 from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
 from redis_toolkit.worker.alone import Alone
+from redis_toolkit.worker.doubts import Doubts
 from redis_toolkit.worker.others import Others
 from redis_toolkit.worker.packet import Ask, Packet, Taken
 
@@ -93,6 +94,7 @@ class Rounds:
         self._now = now
         self._alone = alone or Alone(now)
         self._others = Others(self._source, consumer, lease, now, self._alone, self._refuse)
+        self._doubts = Doubts(self._source, consumer, self._alone, self._refuse)
         self._idle = False  # the last claim brought nothing
         self._most = sys.maxsize  # what one claim asks for
         self._backlog: int | None = None  # the stream of a claim that was full
@@ -139,6 +141,8 @@ class Rounds:
             block: seconds that it may wait when nothing is there; 0 does not wait.
         """
         packet = self.settle(settlements) if settlements else Packet()
+        if self._paused or not free:
+            self._back += self._doubts.dismissed()
         if self._back:
             back, self._back = self._back, []
             self._give_back(packet, back)
@@ -151,6 +155,9 @@ class Rounds:
         source, consumer, free = self._source, self._consumer, min(free, self._most)
         if self._paused:
             self._ask(packet, Ask(self._still_paused, (("EXISTS", source.paused),)))
+            return
+        if self._doubts.held:
+            self._ask(packet, self._doubts.ask())
             return
         if self._regroup:
             self._ask(packet, Ask(self._regrouped, (self._group_call(seen=True),)))
@@ -220,15 +227,18 @@ class Rounds:
         took = self._now() - packet.sent if packet.sent else 0.0
         if took > packet.block + SLOW:
             self.distrust()
-        number = len(taken.claimed)
+        self._judge(packet, taken, took)
+        return taken
+
+    def _judge(self, packet: Packet, taken: Taken, took: float) -> None:
+        """Doubt what came late; ask for less the next time, or for more when much came soon."""
+        number, asked = len(taken.claimed), max((ask.number for ask in packet.asks), default=0)
         if took > self._late and number:
             self._most = max(number // 2, 1)
-            self._alone.leave(taken.claimed)
-            self._back += taken.claimed
+            self._doubts.held += taken.claimed
             taken.claimed = []
-        elif number >= self._most and took < self._late / 4:
+        elif self._most == asked <= number and took < self._late / 4:
             self._most *= 2
-        return taken
 
     def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
         if isinstance(reply, Exception):
@@ -349,16 +359,17 @@ class Rounds:
     def _gave_back(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
         """They are others' to take; where the server refused, when the lease has run out."""
 
-    def _refuse(self, error: Exception, command: Command | ScriptCall, taken: Taken) -> None:
-        """Note why the server did not do something; a group that is missing can be made again."""
-        if lacks_group(str(error)):
+    def _refuse(self, error: Exception, command: Command | ScriptCall, taken: Taken) -> bool:
+        """Note why the server did not do something; True: the group is missing, and is made again."""
+        if missing := lacks_group(str(error)):
             self._strikes += 1
             self._idle, self._backlog = False, None
             self._regroup = self._log is not None
             if self._strikes <= STRIKES:
-                return
+                return missing
         taken.refused = sort(error, sent=True, where=self.where, doing=describe(command))
         taken.pause = 0.0 if taken.claimed else REFUSED_SECONDS
+        return missing
 
     # -- what is heard ----------------------------------------------------------------------------
 
