@@ -52,6 +52,12 @@ class Alone:
             Alone._inside, self._since, self._held = self, now, None
             return True
 
+    def busy(self) -> float:
+        """Return for how many seconds the place has been taken, by whomever; 0 when it is free."""
+        with Alone._lock:
+            inside = Alone._inside
+            return 0.0 if inside is None else max(self._now() - inside._since, 0.000_001)
+
     def keep(self, suspect: Held | None) -> None:
         """Say what has come of entering; None: nothing, so the place is free again."""
         self._held = suspect

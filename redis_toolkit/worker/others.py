@@ -6,8 +6,9 @@ Rules:
   when that finds some, the next packet takes it. The first look comes `FIRST` seconds after the start.
 - Not for a while after the connection was lost or an answer was slow: the others, too, could not renew what
   they hold.
-- Of what was delivered often without an end, one is taken at a time, as `alone.py` says. While some of it
-  waits, no claim blocks for longer than `WAITING`.
+- Of what was delivered often without an end, one is taken at a time, as `alone.py` says, by a packet of its
+  own. While some of it waits, no claim blocks for longer than `WAITING`; and none blocks at all while the one
+  before has run for less than `SOON`, as then it may end at any moment.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ DISTRUST = 7.5
 """Seconds after a lost connection until others have renewed what they hold; fewer if leases are short."""
 WAITING = 0.1
 """Seconds that a claim blocks at most while something waits that is to run alone."""
+SOON = 0.1
+"""Seconds that one has run alone after which its end is not waited for in short steps any more."""
+SHORTEST, LONGEST = 0.001, 0.02
+"""Seconds that such a step takes."""
 
-Refuse = Callable[[Exception, Command | ScriptCall, Taken], None]
+Refuse = Callable[[Exception, Command | ScriptCall, Taken], object]
 
 
 class Others:
@@ -88,6 +93,11 @@ class Others:
             return self._interval
         return min(self._interval, max(self._look_at - self._now(), 0.001))
 
+    def pause(self) -> float:
+        """Return the seconds to wait after a claim of nothing, before one that must not block; or 0."""
+        busy = 0.0 if self._suspect is None else self._alone.busy()
+        return min(max(busy / 2, SHORTEST), LONGEST) if 0 < busy < SOON else 0.0
+
     def look(self) -> Ask | None:
         """Return what looks, if it is time to; from then on it is not."""
         now = self._now()
@@ -105,16 +115,15 @@ class Others:
                 self._found = True
 
     def take(self, free: int) -> Ask | None:
-        """Return what takes over up to ``free``, if there is something."""
+        """Return what takes over up to ``free``, or one suspect, if there is something."""
+        asked = self._source, self._consumer, self._lease_ms
+        if self._found:
+            return Ask(self._took, leases.recover_calls(*asked, free, often=SUSPECT), free)
         stream = self._suspect
-        if stream is not None and (self._now() < self._trusted_at or not self._alone.enter()):
-            stream = None
-        if stream is None and not self._found:
+        if stream is None or self._now() < self._trusted_at or not self._alone.enter():
             return None
-        calls = leases.recover_calls(
-            self._source, self._consumer, self._lease_ms, free, often=SUSPECT, one_of=stream
-        )
-        return Ask(self._took, calls, free, entered=stream is not None)
+        call = leases.recover_calls(*asked, 1, often=SUSPECT, one_of=stream)[stream]
+        return Ask(self._took_suspect, (call,), 1, stream, entered=True)
 
     def unanswered(self, ask: Ask) -> None:
         """Note that a packet was lost: what it has taken comes again when its lease is over."""
@@ -123,17 +132,26 @@ class Others:
 
     def _took(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
         self._found, self._suspect = False, None
-        suspect = None
         for place, reply in enumerate(replies):
             if isinstance(reply, Exception):
                 self._refuse(reply, ask.commands[place], taken)
                 continue
             items = leases.read_recovered(place, reply)
             taken.claimed += items
-            suspect = next((one for one in items if one.deliveries >= SUSPECT), suspect)
             if len(items) >= ask.number:
                 self._hurry = True  # there may be more
             if self._suspect is None and leases.left_alone(reply):
                 self._suspect = place
-        if ask.entered:
-            self._alone.keep(suspect)
+
+    def _took_suspect(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
+        [reply] = replies
+        suspect = None
+        if isinstance(reply, Exception):
+            self._suspect = None
+            self._refuse(reply, ask.commands[0], taken)
+        elif items := leases.read_recovered(ask.main, reply):
+            taken.claimed += items  # there may be more
+            suspect = next((one for one in items if one.deliveries >= SUSPECT), None)
+        else:
+            self._suspect, self._hurry = None, True  # another stream may have some
+        self._alone.keep(suspect)

@@ -9,7 +9,8 @@ Rules:
 - When others' work is looked for and taken over, `others.py` says.
 - A source that is paused is asked whether it still is, and gives back what was taken meanwhile.
 - What a claim has brought is not begun when its answer is looked at so late that its lease may have run out
-  (`LATE`): it is given back, which does nothing to what somebody else has by then.
+  (`LATE`): the next packet renews the lease of what is still ours, which is begun then, and in its order.
+  Perhaps it was too much for the way here: so the next claims, or those after a lost one, are for half of it.
 - A log that has lost its group gets it again, at the last id that was seen of it.
 - No I/O and no clock but the one given: engines send. `next`, and `take` of what it returned, are for one
   thread at a time; all the rest may be called from any.
@@ -17,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +30,7 @@ from redis_toolkit._core.flows.work import Claim, Claimed, Held, Settled, Settle
 from redis_toolkit._core.recovery import as_reply, describe, lacks_group, lacks_script, sort
 from redis_toolkit.jobs import Durable
 from redis_toolkit.worker.alone import Alone
+from redis_toolkit.worker.doubts import Doubts
 from redis_toolkit.worker.others import Others
 from redis_toolkit.worker.packet import Ask, Packet, Taken
 
@@ -91,7 +94,9 @@ class Rounds:
         self._now = now
         self._alone = alone or Alone(now)
         self._others = Others(self._source, consumer, lease, now, self._alone, self._refuse)
+        self._doubts = Doubts(self._source, consumer, self._alone, self._refuse)
         self._idle = False  # the last claim brought nothing
+        self._most = sys.maxsize  # what one claim asks for
         self._backlog: int | None = None  # the stream of a claim that was full
         self._paused = False
         self._back: list[Held] = []  # taken although the source was paused
@@ -136,6 +141,8 @@ class Rounds:
             block: seconds that it may wait when nothing is there; 0 does not wait.
         """
         packet = self.settle(settlements) if settlements else Packet()
+        if self._paused or not free:
+            self._back += self._doubts.dismissed()
         if self._back:
             back, self._back = self._back, []
             self._give_back(packet, back)
@@ -145,9 +152,12 @@ class Rounds:
         return packet
 
     def _claim(self, packet: Packet, settlements: Sequence[Settlement], free: int, block: float) -> None:
-        source, consumer = self._source, self._consumer
+        source, consumer, free = self._source, self._consumer, min(free, self._most)
         if self._paused:
             self._ask(packet, Ask(self._still_paused, (("EXISTS", source.paused),)))
+            return
+        if self._doubts.held:
+            self._ask(packet, self._doubts.ask())
             return
         if self._regroup:
             self._ask(packet, Ask(self._regrouped, (self._group_call(seen=True),)))
@@ -158,7 +168,8 @@ class Rounds:
             self._ask(packet, looks)
             if self._idle:
                 return  # what it finds does not wait for a block to end
-        if self._idle and block > 0 and all(one.outcome.state in UNHEARD for one in settlements):
+        soon = self._others.pause() > 0
+        if self._idle and block > 0 and not soon and all(one.outcome.state in UNHEARD for one in settlements):
             packet.block = block = min(block, self._others.longest_block())
             ms = max(int(block * 1000), 1)
             self._ask(packet, Ask(self._waited, leases.block(source, consumer, ms)))
@@ -210,15 +221,24 @@ class Rounds:
                 ask.read(ask, some, taken)
             else:
                 self._others.unanswered(ask)
+            if ask.number and len(some) < len(ask.commands):
+                self._most = max(ask.number // 2, 1)
             place += len(ask.commands)
         took = self._now() - packet.sent if packet.sent else 0.0
         if took > packet.block + SLOW:
             self.distrust()
-        if took > self._late and taken.claimed:
-            self._alone.leave(taken.claimed)
-            self._back += taken.claimed
-            taken.claimed = []
+        self._judge(packet, taken, took)
         return taken
+
+    def _judge(self, packet: Packet, taken: Taken, took: float) -> None:
+        """Doubt what came late; ask for less the next time, or for more when much came soon."""
+        number, asked = len(taken.claimed), max((ask.number for ask in packet.asks), default=0)
+        if took > self._late and number:
+            self._most = max(number // 2, 1)
+            self._doubts.held += taken.claimed
+            taken.claimed = []
+        elif self._most == asked <= number and took < self._late / 4:
+            self._most *= 2
 
     def _settled(self, batch: list[Settlement], reply: Any, taken: Taken) -> None:
         if isinstance(reply, Exception):
@@ -252,6 +272,8 @@ class Rounds:
         found = leases.read_claim(reply)
         full = len(found.items) >= ask.number
         self._idle = not found.items
+        if self._idle:
+            taken.pause = self._others.pause()
         self._backlog = found.items[-1].stream if full else None
         self._found_items(found, ask, taken)
 
@@ -337,16 +359,17 @@ class Rounds:
     def _gave_back(self, ask: Ask, replies: Sequence[Any], taken: Taken) -> None:
         """They are others' to take; where the server refused, when the lease has run out."""
 
-    def _refuse(self, error: Exception, command: Command | ScriptCall, taken: Taken) -> None:
-        """Note why the server did not do something; a group that is missing can be made again."""
-        if lacks_group(str(error)):
+    def _refuse(self, error: Exception, command: Command | ScriptCall, taken: Taken) -> bool:
+        """Note why the server did not do something; True: the group is missing, and is made again."""
+        if missing := lacks_group(str(error)):
             self._strikes += 1
             self._idle, self._backlog = False, None
             self._regroup = self._log is not None
             if self._strikes <= STRIKES:
-                return
+                return missing
         taken.refused = sort(error, sent=True, where=self.where, doing=describe(command))
         taken.pause = 0.0 if taken.claimed else REFUSED_SECONDS
+        return missing
 
     # -- what is heard ----------------------------------------------------------------------------
 

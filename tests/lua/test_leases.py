@@ -142,6 +142,35 @@ class TestRecover:
         assert [item.body for item in recover(server)] == [b'{"id":"1"}']
         assert list(pending(server, LOW, GROUP)) == [items[1].entry.decode()]
 
+    @pytest.mark.parametrize("deleted", [False, True])
+    def test_thousands_hide_nothing_behind_them(self, server: Server, deleted: bool) -> None:
+        """Left by a process with thousands of coroutines that died twice; or somebody has deleted them."""
+        submit(server, *map(str, range(1510)))
+        items = claim(server, free=1510)
+        crowd = [item.entry for item in items[:1500]]
+        behind = [item.entry for item in items[1500:]]
+        ask(server, "XCLAIM", LOW, GROUP, "me", 0, *behind, "IDLE", 60_000, "JUSTID")
+        for start in range(0, 1500, 500):
+            how = ("IDLE", 60_000, "RETRYCOUNT", 2, "JUSTID")
+            ask(server, "XCLAIM", LOW, GROUP, "me", 0, *crowd[start : start + 500], *how)
+        if deleted:
+            ask(server, "XDEL", LOW, *crowd)
+        [_, call] = leases.recover_calls(SOURCE, "other", LEASE, 20, often=0 if deleted else 3)
+        [reply] = send(server, by_text(call))
+        assert [one.body for one in leases.read_recovered(1, reply)] == [item.body for item in items[1500:]]
+
+    def test_ten_thousand_that_were_deleted_are_more_than_lua_unpacks(self, server: Server) -> None:
+        script = "for i = 1, 9000 do redis.call('XADD', KEYS[1], i .. '-0', 'b', '') end"
+        ask(server, "XGROUP", "CREATE", LOW, GROUP, "0", "MKSTREAM")
+        server.execute("EVAL", script, 1, LOW)
+        ask(server, "XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 9000, "STREAMS", LOW, ">")
+        ask(server, "XTRIM", LOW, "MAXLEN", 0)
+        ask(server, "XCLAIM", LOW, GROUP, "dead", 0, "9000-0", "IDLE", 60_000)
+        eventually(lambda: ask(server, "XPENDING", LOW, GROUP, "IDLE", 1, "-", "+", 1), what="age")
+        for _ in range(3):
+            drive(server, trips.recover(SOURCE, "other", 1, 5000))
+        assert pending(server, LOW, GROUP) == {}
+
     def test_without_a_group_there_is_nothing(self, server: Server) -> None:
         assert recover(server) == []
         submit(server, "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ResponseError
 
 from redis_toolkit._core.flows.work import Held
 from redis_toolkit.worker.alone import ALONE_SECONDS, Alone
@@ -84,6 +85,26 @@ def test_one_that_takes_long_holds_up_the_others_for_a_minute(server: Server) ->
         assert bodies(me.until_claimed()) == [b'{"id":"b"}']
 
 
+@pytest.mark.fault(3, "durable", "tasks")
+def test_the_end_of_one_that_takes_a_moment_is_not_waited_for_in_a_block(server: Server) -> None:
+    """A worker of thousands that died twice leaves thousands: 0.1 s for each would be minutes."""
+    leave(server, "a", "b", "c", delivered=2)
+    with Turns(server) as me:
+        me.rounds.hurry()
+        [one] = me.until_claimed()
+        for passed, pause in ((0.0, 0.001), (0.01, 0.005), (0.08, 0.02)):
+            me.clock.now += passed
+            for _ in range(2):
+                packet = me.rounds.next((), 10, 30)
+                assert packet.block == 0
+                assert me.post(packet).pause == pytest.approx(pause)
+        me.clock.now += 0.1
+        assert me.turn().pause == 0
+        assert me.rounds.next((), 10, 30).block == 0.1
+        me.alone.leave([one])
+        assert bodies(me.turn().claimed) == [b'{"id":"b"}'], "with the next packet"
+
+
 def test_a_lost_answer_frees_the_place(server: Server) -> None:
     leave(server, "a", delivered=2)
     with Turns(server) as me, Turns(server, QUEUE, "another") as another:
@@ -112,23 +133,68 @@ def test_only_the_end_of_the_suspect_frees_the_place_or_a_fork() -> None:
     alone.close()
 
 
+def came_late(me: Turns, free: int = 10) -> None:
+    """Claim, and look at the answer when the lease may have run out."""
+    packet = me.rounds.next((), free, 0)
+    replies = me.replies(packet)
+    me.clock.now += 6.1
+    assert me.rounds.take(packet, replies).claimed == []
+
+
 @pytest.mark.fault(7, "durable", "tasks")
-def test_what_a_late_answer_brings_is_given_back(server: Server) -> None:
+def test_of_what_came_late_is_begun_what_nobody_else_has(server: Server) -> None:
     """The process stood still for so long that its lease may have run out: others may run it."""
-    submit(server, "1", "2")
-    with Turns(server) as me, Turns(server, consumer="other") as other:
+    submit(server, "1", "2", "3")
+    with Turns(server) as me:
+        came_late(me, 2)
+        server.execute("XCLAIM", LOW, SOURCE.group, "other", 0, min(pending(server, LOW, SOURCE.group)))
+        again = me.turn()
+        assert me.asked == ["heartbeat"]
+        assert bodies(again.claimed) == [b'{"id":"2"}']
+        assert bodies(me.turn(free=1).claimed) == [b'{"id":"3"}']
         packet = me.rounds.next((), 1, 0)
         replies = me.replies(packet)
-        me.clock.now += 6.1
-        assert me.rounds.take(packet, replies).claimed == []
-        other.rounds.hurry()
-        assert len(other.turn(free=1).claimed) == 1
+        me.clock.now += 5.9
+        me.rounds.take(packet, replies)
+        assert not me.rounds._doubts.held
+
+
+@pytest.mark.fault(7, "durable")
+def test_what_came_late_stays_in_its_order(server: Server) -> None:
+    submit(server, *"12345")
+    with Turns(server) as me:
+        came_late(me, 2)
+        late = me.rounds.next((), 1, 0)
+        replies = me.replies(late)
+        me.clock.now += 6.1  # once more
+        assert me.rounds.take(late, replies).claimed == []
+        me.rounds.take(me.rounds.next((), 1, 0), ())  # the connection was lost
+        found = [body for _ in range(5) for body in bodies(me.turn(free=1).claimed)]
+        assert found == [b'{"id":"%d"}' % number for number in range(1, 6)]
+
+
+def test_what_came_late_is_given_back_when_nothing_is_begun_any_more(server: Server) -> None:
+    submit(server, "1")
+    with Turns(server) as me, Turns(server, consumer="other") as other:
+        came_late(me)
         me.turn(free=0)
         assert me.asked == ["release"]
         other.rounds.hurry()
         [again] = other.until_claimed()
         assert (again.body, again.deliveries) == (b'{"id":"1"}', 1)
-        packet = me.rounds.next((), 1, 0)
-        replies = me.replies(packet)
-        me.clock.now += 5.9
-        me.rounds.take(packet, replies)
+
+
+def test_a_server_that_does_not_answer_about_what_came_late_is_asked_again(server: Server) -> None:
+    submit(server, "1", "2")
+    with Turns(server) as me:
+        came_late(me)
+        packet = me.rounds.next((), 10, 0)
+        refused = me.rounds.take(packet, [ResponseError("READONLY You can't write")])
+        assert (refused.claimed, refused.refused is None) == ([], False)
+        assert len(me.turn().claimed) == 2
+        submit(server, "3")
+        came_late(me)
+        server.execute("XGROUP", "DESTROY", LOW, SOURCE.group)
+        assert me.turn().claimed == []
+        assert me.asked == ["heartbeat"]
+        assert me.until_claimed(), "the group was made again"

@@ -524,3 +524,20 @@ def test_a_group_that_does_not_stay_is_refused_in_the_end(server: Server) -> Non
             taken = me.rounds.take(packet, [made, gone])
         assert taken.refused is not None
         assert taken.pause == 1.0
+
+
+@pytest.mark.fault(19, "durable", "tasks")
+def test_claims_that_are_late_or_lost_become_smaller_until_they_come_in_time(server: Server) -> None:
+    """Large payloads on a slow way here: the same claim again would be late again, for ever."""
+    submit(server, *map(str, range(100)))
+    with Turns(server) as me:
+        for expected in (40, 20, 10):
+            packet = me.rounds.next((), 40, 0)
+            replies = me.replies(packet)
+            me.clock.now += 7
+            assert me.rounds.take(packet, replies).claimed == []
+            assert len(me.turn().claimed) == expected, "what is still ours"
+        packet = me.rounds.next((), 40, 0)
+        me.replies(packet)
+        assert me.rounds.take(packet, ()).claimed == []  # the connection was lost
+        assert [len(me.turn(free=40).claimed) for _ in range(3)] == [2, 4, 8]

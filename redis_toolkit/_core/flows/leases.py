@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from redis_toolkit._core.flow import Arg, Call, Command, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Claim, Claimed, Held, Letter, Pulse, Settled, Settlement, Source
@@ -52,14 +52,17 @@ __all__ = [
     "read_block",
     "read_claim",
     "read_recovered",
+    "read_renewed",
     "read_settled",
     "recover_calls",
     "release_calls",
+    "renew_calls",
     "resume",
     "revive",
     "settle_calls",
 ]
 
+H = TypeVar("H", bound=Held)
 BATCH = 500
 """Entries in one run of a script: few enough for Lua's stack, and not to keep others waiting for long."""
 PROMOTED = 500
@@ -208,24 +211,43 @@ def read_settled(reply: Any, batch: Sequence[Settlement], into: Settled) -> None
 
 def heartbeat(source: Source, consumer: str, running: Sequence[tuple[Held, str]]) -> Flow[Pulse | None]:
     """Renew the lease of what runs (entry and id of each); returns None when nothing does."""
-    calls: list[ScriptCall] = []
-    batches: list[dict[bytes, Held]] = []
+    beats = list(_beats(source, consumer, running))
+    if not beats:
+        return None
+    pulse = Pulse(0)
+    replies = yield Call(tuple(call for call, _ in beats), repeatable=True)
+    for (now, lost, cancelled), (_, batch) in zip(replies, beats, strict=True):
+        of = {held.entry: held for held, _ in batch}
+        pulse.now = int(now)
+        pulse.lost += [of[entry] for entry in lost]
+        pulse.cancelled += cancelled
+    return pulse
+
+
+def renew_calls(
+    source: Source, consumer: str, claimed: Sequence[Claimed]
+) -> list[tuple[ScriptCall, list[Claimed]]]:
+    """Return the script calls that renew the lease of these, each with those that it is about."""
+    beats = _beats(source, consumer, [(one, "") for one in claimed])
+    return [(call, [held for held, _ in batch]) for call, batch in beats]
+
+
+def read_renewed(reply: Any, batch: Iterable[Claimed]) -> tuple[list[Claimed], list[Claimed]]:
+    """Return which of a batch are this consumer's still, and which are not, from the reply to its call."""
+    lost = set(reply[1])
+    kept = [one for one in batch if one.entry not in lost]
+    return kept, [one for one in batch if one.entry in lost]
+
+
+def _beats(
+    source: Source, consumer: str, running: Sequence[tuple[H, str]]
+) -> Iterator[tuple[ScriptCall, list[tuple[H, str]]]]:
     for place, stream in enumerate(source.streams):
         own = [one for one in running if one[0].stream == place]
         for start in range(0, len(own), BATCH):
             batch = own[start : start + BATCH]
             args = [arg for held, name in batch for arg in (held.entry, held.deliveries, name)]
-            calls.append(ScriptCall(HEARTBEAT, (stream, source.cancelled), (source.group, consumer, *args)))
-            batches.append({held.entry: held for held, _ in batch})
-    if not calls:
-        return None
-    pulse = Pulse(0)
-    replies = yield Call(tuple(calls), repeatable=True)
-    for (now, lost, cancelled), batch_of in zip(replies, batches, strict=True):
-        pulse.now = int(now)
-        pulse.lost += [batch_of[entry] for entry in lost]
-        pulse.cancelled += cancelled
-    return pulse
+            yield ScriptCall(HEARTBEAT, (stream, source.cancelled), (source.group, consumer, *args)), batch
 
 
 def probe(source: Source, lease_ms: int) -> tuple[Command, ...]:
