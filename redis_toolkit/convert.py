@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import decimal
 import enum
 import sys
 import types
@@ -39,7 +38,6 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
     datetime.date: datetime.date.fromisoformat,
     datetime.time: datetime.time.fromisoformat,
     uuid.UUID: uuid.UUID,
-    decimal.Decimal: decimal.Decimal,
     bytes: lambda text: base64.b64decode(text, validate=True),
 }
 _PLAIN: dict[type, tuple[type, ...]] = {
@@ -56,7 +54,7 @@ _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {list: list, set: set, froze
 def converter(annotation: Any) -> Converter | None:
     """Return what converts a payload to an annotation, or None when nothing needs to be done."""
     if isinstance(annotation, type):
-        if annotation in _FROM_TEXT:
+        if annotation in _FROM_TEXT or annotation is getattr(sys.modules.get("decimal"), "Decimal", None):
             return _from_text(annotation)
         if hasattr(annotation, "model_validate"):
             return _pydantic(annotation)
@@ -110,7 +108,7 @@ def _name(annotation: Any) -> str:
 
 
 def _from_text(kind: type) -> Converter:
-    parse = _FROM_TEXT[kind]
+    parse = _FROM_TEXT.get(kind, kind)
 
     def convert(value: Any, place: str) -> Any:
         if isinstance(value, kind):

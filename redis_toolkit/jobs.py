@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from redis_toolkit._core.flows.work import Source
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.message import Message
+from redis_toolkit.record import Record
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.wire import Wire
 
@@ -80,8 +81,7 @@ class Backoff:
         return whole * (1 - self.jitter * rand())
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Record):
     """How a job is run and retried.
 
     Attributes:
@@ -93,12 +93,23 @@ class Policy:
         result_ttl: seconds for which the end of a task is kept; 0 keeps none.
     """
 
-    retries: int = 0
-    retries_for: Mapping[type[BaseException], int] = field(default_factory=dict)
-    backoff: Backoff = field(default_factory=Backoff)
-    backoff_for: Mapping[type[BaseException], Backoff] = field(default_factory=dict)
-    timeout: float | None = None
-    result_ttl: float = RESULT_TTL
+    __slots__ = ("backoff", "backoff_for", "result_ttl", "retries", "retries_for", "timeout")
+
+    def __init__(
+        self,
+        retries: int = 0,
+        retries_for: Mapping[type[BaseException], int] | None = None,
+        backoff: Backoff | None = None,
+        backoff_for: Mapping[type[BaseException], Backoff] | None = None,
+        timeout: float | None = None,
+        result_ttl: float = RESULT_TTL,
+    ) -> None:
+        self.retries = retries
+        self.retries_for = retries_for or {}
+        self.backoff = backoff or Backoff()
+        self.backoff_for = backoff_for or {}
+        self.timeout = timeout
+        self.result_ttl = result_ttl
 
 
 def policy_of(

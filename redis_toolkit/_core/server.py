@@ -10,9 +10,8 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401  # else the first name lookup loads it: a fork meanwhile would hang
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import redis
@@ -58,13 +57,15 @@ _POOL_ONLY = frozenset(
 """What a client's pool adds for itself, and what would bring redis-py's own retries back."""
 
 
-@dataclass(frozen=True, slots=True)
-class RedisServer:
+class RedisServer(NamedTuple):
     """Where to connect: the class and the arguments of a redis-py connection, and a name for messages."""
 
     kind: Any
-    options: dict[str, Any] = field(repr=False)
+    options: dict[str, Any]
     where: str
+
+    def __repr__(self) -> str:
+        return f"RedisServer({self.where!r})"  # there may be a password among the options
 
 
 class _Asked(CredentialProvider):

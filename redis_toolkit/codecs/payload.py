@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import decimal
 import enum
 import math
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
@@ -45,13 +45,19 @@ _Place = tuple[Any, str]
 """Where a value is: the place of what holds it (None at the top), and the step from there."""
 
 
+def _is_decimal(value: Any) -> bool:
+    """Whether it is a `Decimal`; whose module takes a millisecond to import, and who has one has done so."""
+    module = sys.modules.get("decimal")
+    return module is not None and isinstance(value, module.Decimal)
+
+
 def plain(value: Any) -> Any:
     """Return a value that an encoder knows for one that it does not, or raise TypeError."""
     if isinstance(value, set | frozenset):
         return list(value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, uuid.UUID | decimal.Decimal):
+    if isinstance(value, uuid.UUID) or _is_decimal(value):
         return str(value)
     if isinstance(value, enum.Enum):
         return value.value
