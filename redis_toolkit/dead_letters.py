@@ -14,6 +14,7 @@ from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import leases
 from redis_toolkit._core.flows.work import Letter, Source
 from redis_toolkit.errors import CommandRefused, ConfigurationError, DecodeError, StoreFull, counted
+from redis_toolkit.record import Frozen
 
 __all__ = ["DeadLetter", "dead_letter", "entries_of", "requeued"]
 
@@ -21,8 +22,8 @@ PAGE = 500
 _ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeadLetter(Frozen):
     """An event or a task that was given up. It stays until it is put back or removed.
 
     Attributes:

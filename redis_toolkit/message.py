@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from redis_toolkit.errors import ConfigurationError
+from redis_toolkit.record import Frozen
 
 __all__ = ["ExactChannel", "Gap", "Headers", "Message"]
 
@@ -120,8 +121,8 @@ class Message(_Handled):
         return handler
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Gap(Frozen):
     """An interruption of live events: what was published meanwhile is lost for these channels.
 
     Attributes:

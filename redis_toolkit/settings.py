@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.misspelt import meant
+from redis_toolkit.record import Frozen
 
 __all__ = ["MAX_SECONDS", "Options", "Settings", "check_whole", "default_url", "settings_of"]
 
@@ -40,8 +41,8 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise ConfigurationError(f"{name}={value!r} must be a whole number from {least}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Settings(Frozen):
     """Limits and durations of one app. The defaults are those the documentation promises.
 
     Args:

@@ -19,6 +19,7 @@ from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.living import Ending
+from redis_toolkit.record import Frozen
 
 __all__ = ["RedisOptions", "RedisToolkit"]
 
@@ -28,8 +29,8 @@ _living: set[RedisToolkit] = set()
 """Subscribed toolkits: the reference that keeps one alive when its owner drops it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RedisOptions:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RedisOptions(Frozen):
     """How a `RedisToolkit` behaves.
 
     Args:

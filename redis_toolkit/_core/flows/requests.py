@@ -29,6 +29,7 @@ from redis_toolkit._core.flow import (
 )
 from redis_toolkit._core.scripts import PATTERNS, REQUEST
 from redis_toolkit.errors import DecodeError, NoResponders, OutcomeUnknown, RedisToolkitError, RequestTimeout
+from redis_toolkit.record import Record
 from redis_toolkit.wire import Reply, UnreadableEnvelope, Wire
 
 __all__ = ["MARKER", "OutgoingRequest", "request", "request_many"]
@@ -37,8 +38,8 @@ MARKER = "!"
 """What a refused request leaves in its reply list, followed by its id: no envelope starts with it."""
 
 
-@dataclass(slots=True)
-class OutgoingRequest:
+@dataclass(slots=True, eq=False, repr=False)
+class OutgoingRequest(Record):
     """What a caller asks: where, what, and how.
 
     Attributes:
