@@ -5,11 +5,13 @@ Rules:
 - It sleeps until the first of its chores is due; whoever knows of something earlier asks for it, from any
   thread, and is never kept waiting.
 - Its own connection. What a chore could not do because that was lost is done when it is back.
+- A chore that raises what it may not is tried again as well, and logged: the others go on.
 - One chore at a time, the one that is due the longest.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -23,6 +25,8 @@ from redis_toolkit.settings import Settings
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["Chore", "Timer"]
+
+logger = logging.getLogger("redis_toolkit")
 
 REFUSED_SECONDS = 1.0
 """Seconds until a chore is tried again that the server refuses."""
@@ -138,6 +142,9 @@ class Timer:
                 return REFUSED_SECONDS
             self._failures += 1
             return pause(self._failures, self._cap)
+        except Exception:  # an answer that no server gives: without a timer nothing would have its time
+            logger.exception("the timer goes on after an error")
+            return REFUSED_SECONDS
         chore.trouble.over()
         self._failures = 0
         return again

@@ -44,6 +44,18 @@ def test_telling_of_groups() -> None:
     assert Driven(durable.groups("orders")).answer([[0]]).result == []
 
 
+@pytest.mark.fault(29, "durable")
+def test_a_group_that_somebody_has_made_with_a_name_that_is_no_text() -> None:
+    flow = Driven(durable.groups("orders"))
+    flow.answer([[9, [b"\xff", 3, 2, 1, b"5-5", b"4-4", b"", b"0"]]])
+    [group] = flow.answer([0, 0, 0]).result
+    assert group.name == "\\xff"
+    assert Driven(durable.trim("orders")).answer([[1, 0, b"\xff", 1200, 1000]]).result.full == "\\xff"
+    flow = Driven(durable.check_group("orders", "g"))
+    with pytest.raises(GroupUnknown, match=r"it has '\\\\xff'"):
+        flow.answer([[9, [b"\xff", 0, 0, 0, b"5-5", b"", b"", b"0"]]])
+
+
 def test_trimming_and_forgetting() -> None:
     assert Driven(durable.trim("orders")).answer([[1, 0, b"slow", 1200, 1000]]).result == Trimmed(
         1, 0, "slow", 1200, 1000

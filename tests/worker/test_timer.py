@@ -160,3 +160,21 @@ def test_it_stops_while_it_sleeps_and_without_a_server() -> None:
         chore.ask(0)
         eventually(lambda: chore.ran)
     timer(NOWHERE).stop()
+
+
+@pytest.mark.fault(29, "durable", "tasks")
+def test_it_goes_on_after_an_answer_that_cannot_be_understood(
+    bus: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("redis_toolkit.worker.timer.REFUSED_SECONDS", 0.01)
+
+    def misunderstand(_driver: LinkDriver) -> None:
+        if len(chore.ran) == 1:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "garbage")
+
+    chore, other = Noted(what=misunderstand), Noted(again=0.01)
+    with running(timer(bus.url, chore, other)):
+        chore.ask(0.0)
+        other.ask(0.0)
+        eventually(lambda: len(chore.ran) == 2 and len(other.ran) > 2, what="another try")
+    assert "goes on after an error" in caplog.text

@@ -82,7 +82,7 @@ def trim(channel: str) -> Flow[Trimmed]:
     """Remove what every group has finished, and look at the limits."""
     call = ScriptCall(TRIM, (keys.stream(channel), keys.limits(channel)), (DROPPED,))
     [[removed, dropped, full, backlog, limit]] = yield Call((call,), repeatable=True)
-    return Trimmed(removed, dropped, full.decode("utf-8"), backlog, limit)
+    return Trimmed(removed, dropped, full.decode("utf-8", "backslashreplace"), backlog, limit)
 
 
 # -- groups -------------------------------------------------------------------------------------------
@@ -187,7 +187,8 @@ def groups(channel: str) -> Flow[list[GroupInfo]]:
     call = ScriptCall(GROUPS, (keys.stream(channel), keys.limits(channel)), (COUNTED,))
     [[_, *found]] = yield Call((call,), repeatable=True)
     named: list[list[Any]] = [
-        [field.decode("utf-8") if isinstance(field, bytes) else field for field in one] for one in found
+        [field.decode("utf-8", "backslashreplace") if isinstance(field, bytes) else field for field in one]
+        for one in found
     ]
     if not named:
         return []
@@ -229,7 +230,7 @@ def check_group(channel: str, group: str) -> Flow[None]:
     """
     call = ScriptCall(GROUPS, (keys.stream(channel), keys.limits(channel)), (1,))
     [[_, *found]] = yield Call((call,), repeatable=True)
-    names = [one[0].decode("utf-8") for one in found]
+    names = [one[0].decode("utf-8", "backslashreplace") for one in found]
     own = keys.shown_channel(channel)
     if group in names:
         return

@@ -203,7 +203,7 @@ def read_settled(reply: Any, batch: Sequence[Settlement], into: Settled) -> None
     for place, why in zip(failed[::2], failed[1::2], strict=True):
         into.failed.append((batch[place - 1], why.decode("utf-8", "replace")))
     for whose, addresses in zip(waiters[::2], waiters[1::2], strict=True):
-        into.waiters.append((whose, addresses.decode("utf-8").split("\n")))
+        into.waiters.append((whose, addresses.decode("utf-8", "backslashreplace").split("\n")))
 
 
 # -- leases -------------------------------------------------------------------------------------------

@@ -281,9 +281,9 @@ def cancel(
         args += [source.group, place[1]]
     [[state, *more]] = yield Call((ScriptCall(TASK_CANCEL, tuple(named), tuple(args)),), repeatable=True)
     if state == b"cancelled":
-        addresses = more[0].decode("utf-8")
+        addresses = more[0].decode("utf-8", "backslashreplace")
         return Cancelled("cancelled", addresses.split("\n") if addresses else [], more[1])
-    return Cancelled(state.decode("ascii"), ended=more[0].decode("utf-8") if more else "")
+    return Cancelled(state.decode("ascii"), ended=more[0].decode("utf-8", "backslashreplace") if more else "")
 
 
 def tell(waiters: Sequence[str], reply: bytes) -> Flow[None]:

@@ -165,7 +165,7 @@ def submit_many(
                 holds = counted(reply[1], "task")
                 done.append(QueueFull(f"queue {queue!r} holds {holds}, its max_pending is {max_pending:,}"))
             else:
-                done.append(Submitted(state, reply[1].decode("utf-8")))
+                done.append(Submitted(state, reply[1].decode("utf-8", "backslashreplace")))
     return done
 
 
