@@ -132,8 +132,8 @@ def talk(
     @contextmanager
     def start(options: dict[str, Any] | None = None, **how: Any) -> Iterator[Talk]:
         settings = {**quickly, "command_timeout": 2.0, **(options or {})}
-        apps = [make_app(proxy.url, **one) for one in (settings, {**settings, "lease": 1.5})]
-        watching = make_app(own_server.url, **{**quickly, "lease": 3.0})
+        apps = [make_app(proxy.url, **one) for one in (settings, {**settings, "lease": 1.0})]
+        watching = make_app(own_server.url, **{**quickly, "lease": 1.0})
         with Talk(apps[0], apps[1], watching, own_server, **how) as talk:
             talk.flows()
             yield talk

@@ -220,6 +220,10 @@ class Talk(Flowing):
         there = {one.user: one.connections for one in self.watched.members()}
         return all(there.get(user) == connections for user, connections in STAYING.items())
 
+    def nobody_stays(self) -> bool:
+        """Return whether all who stay are taken for lost."""
+        return not any(one.user in STAYING for one in self.watched.members())
+
     # -- who talks, and who comes and goes --------------------------------------------------------
 
     def _either(self, awaited: bool, called: Callable[..., Any], later: Callable[..., Any], *args: Any) -> Any:
@@ -340,6 +344,7 @@ class Talk(Flowing):
             assert kinds[::2] == ["join"] * len(kinds[::2]), user
             assert kinds[1::2] == ["leave"] * len(kinds[1::2]), user
         for user in STAYING:
+            assert turns[user][-1] == "leave"
             if self.stays:
                 assert turns[user] == ["join", "leave"], f"{user} was taken for lost: {turns[user]}"
 
