@@ -86,6 +86,7 @@ class RoomLane:
         self._taken = FIRST  # the last one that was taken
         self._told = 0.0
         self._known: Id | None = None  # of the log that it was then
+        self._reported = FIRST  # what is lost after this one has been told
         self._joined = (FIRST, "")  # the last one before it began, and the one that announced it
         self._since, self._reason = time.time(), ""
 
@@ -211,12 +212,14 @@ class RoomLane:
 
     def _has_lost(self, first: Id | None, last: Id) -> bool:
         """Return whether the log may have lost something after what was seen."""
-        seen, self._known = self._known or self._seen, None
-        if seen == FIRST:
-            return False
-        if last < seen:
-            return True  # another log: the one before is gone
-        return last > seen and (first is None or first > seen)
+        known, self._known = self._known, None
+        seen = known if known is not None and known > self._reported else self._seen
+        # The log is another one, and the one before is gone; or it begins behind what was seen.
+        lost = last < seen or (last > seen and (first is None or first > seen))
+        if lost and seen != FIRST:
+            self._reported = seen
+            return True
+        return False
 
     def _catch_up(self) -> None:
         """The log has been read to its end: go on with what came meanwhile."""

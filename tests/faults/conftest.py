@@ -27,6 +27,7 @@ from tests.e2e.conftest import (  # noqa: F401 - fixtures
     style,
 )
 from tests.e2e.styles import BASE, OTHERS
+from tests.faults.talk import Talk
 from tests.faults.traffic import Traffic
 from tests.faults.work import Work
 from tests.kit.proxy import Proxy
@@ -36,6 +37,7 @@ from tests.worker.programs import Programs, programs_in
 
 StartTraffic = Callable[..., Any]
 StartWork = Callable[..., Any]
+StartTalk = Callable[..., Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -111,5 +113,29 @@ def work(
         with Work(make_app(proxy.url, **settings), make_app(proxy.url, **settings), **how) as work:
             work.flows()
             yield work
+
+    return start
+
+
+@pytest.fixture
+def talk(
+    own_server: Server,
+    proxy: Proxy,
+    make_app: MakeApp,  # noqa: F811
+    quickly: dict[str, Any],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> StartTalk:
+    """Return a function that has people talk through the proxy; `options` has those of the apps."""
+
+    caplog.set_level(logging.CRITICAL, "redis_toolkit")  # thousands of lines say what is expected here
+
+    @contextmanager
+    def start(options: dict[str, Any] | None = None, **how: Any) -> Iterator[Talk]:
+        settings = {**quickly, "command_timeout": 2.0, **(options or {})}
+        apps = [make_app(proxy.url, **one) for one in (settings, {**settings, "lease": 1.0})]
+        watching = make_app(own_server.url, **{**quickly, "lease": 1.0})
+        with Talk(apps[0], apps[1], watching, own_server, **how) as talk:
+            talk.flows()
+            yield talk
 
     return start
