@@ -159,6 +159,11 @@ class Binding:
         return self.function(*positional, **arguments)
 
     @property
+    def bare(self) -> Callable[[Any], Any] | None:
+        """The handler itself, if all it takes is the payload as it is; else None."""
+        return self.function if self._direct and self._single is not None and not self._single[1] else None
+
+    @property
     def payload(self) -> inspect.Signature:
         """What a caller passes: the signature without annotations, and without what the message gives."""
         parameters = inspect.signature(self.function).parameters

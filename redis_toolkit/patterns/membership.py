@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future
 from types import TracebackType
@@ -23,6 +24,7 @@ from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.running import Stopping
 from redis_toolkit.room_message import own_copy
+from redis_toolkit.worker.bell import Bell, bell_of
 from redis_toolkit.worker.room_lane import PAGE, Item, RoomLane
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ __all__ = ["Joining", "Membership"]
 
 logger = logging.getLogger("redis_toolkit")
 
+BATCH = 64
+"""Messages taken at once for who iterates."""
 PATIENCE = 10.0
 """Seconds that leaving is waited for; a member whose leave got lost is taken out when its lease ends."""
 
@@ -59,6 +63,8 @@ class Membership(Stopping):
         self._woken = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited = asyncio.Event()
+        self._bell = Bell()
+        self._taken: deque[Item] = deque()
         self._watch: AsyncGenerator[None] | None = None
         if not called:
             lane.wake = self._wake_thread  # and so it lives as long as its lane
@@ -117,10 +123,9 @@ class Membership(Stopping):
             self._loop, lane.wake = None, self._wake_thread
         while not lane.closed:
             self._woken.clear()
-            for item in lane.take(1):
-                message = self._message(item)
-                if message is not None:
-                    return message
+            message = self._next_taken()
+            if message is not None:
+                return message
             after = lane.missing()
             if after is not None:
                 try:
@@ -139,12 +144,12 @@ class Membership(Stopping):
         lane, loop = self._lane, asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._awaited, lane.wake = loop, asyncio.Event(), self._wake_loop
+            self._bell = bell_of(loop)
         while not lane.closed:
             self._awaited.clear()
-            for item in lane.take(1):
-                message = self._message(item)
-                if message is not None:
-                    return message
+            message = self._next_taken()
+            if message is not None:
+                return message
             after = lane.missing()
             if after is not None:
                 try:
@@ -161,10 +166,21 @@ class Membership(Stopping):
     def _wake_loop(self) -> None:
         try:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._awaited.set)
+            self._bell.ring(self._loop, self._awaited.set)
         except RuntimeError:  # the loop has been closed: nobody takes it any more
             if not self._lane.closed:
                 self._drop()
+
+    def _next_taken(self) -> dict[str, Any] | None:
+        """Return the next message of those that are there; None when there is none."""
+        taken = self._taken
+        if not taken:
+            taken.extend(self._lane.take(BATCH))
+        while taken:
+            message = self._message(taken.popleft())
+            if message is not None:
+                return message
+        return None
 
     def _message(self, item: Item) -> dict[str, Any] | None:
         """Return a message; a gap is told, and is none."""

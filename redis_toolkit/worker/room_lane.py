@@ -178,12 +178,14 @@ class RoomLane:
     def take(self, most: int) -> list[Item]:
         """Return some of what waits, in order."""
         with self._lock:
-            some = [self._items.popleft() for _ in range(min(most, len(self._items)))]
-            for entry, _, size in some:
+            waiting, some = self._items, []
+            for _ in range(min(most, len(waiting))):
+                entry, item, size = waiting.popleft()
+                some.append(item)
                 self._bytes -= size
                 if entry is not None:
                     self._taken = entry
-            return [item for _, item, _ in some]
+            return some
 
     def missing(self) -> str | None:
         """Return the id after which the log has to be read now; None when there is no need."""

@@ -1,4 +1,4 @@
-"""Who hands a member its messages: a thread of the pool, or a task on an event loop.
+"""Who hands a member its messages: a thread of the pool, or a task of the crew on an event loop.
 
 Rules:
 
@@ -15,26 +15,25 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from redis_toolkit._core import loops
-from redis_toolkit._core.contexts import begin
+from redis_toolkit._core.contexts import Rest, begin
 from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import PayloadMismatch, RedisToolkitError
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.room_message import own_copy
 from redis_toolkit.worker import forked
+from redis_toolkit.worker.bell import bell_of
+from redis_toolkit.worker.room_crew import BATCH, Runner, crew_of
 from redis_toolkit.worker.room_lane import Item, RoomLane
 from redis_toolkit.worker.room_pool import RoomPool
 
 __all__ = ["LoopTurns", "PoolTurns"]
 
 logger = logging.getLogger("redis_toolkit")
-
-BATCH = 64
-"""Messages of one turn, at most: then others have theirs."""
-
 
 _served: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 """Loops that run callbacks of rooms, and of how many members; not those that run handlers anyway."""
@@ -47,6 +46,7 @@ class _Callbacks:
         self._lane = lane
         self._binding = binding
         self._on_gap = on_gap
+        self._bare = binding.bare
         self._channel = lane.channels[0].decode("utf-8")
 
     def call(self, item: Item) -> Any:
@@ -54,6 +54,8 @@ class _Callbacks:
         if isinstance(item, Gap):
             self._lane.tell(item)
             return self._on_gap(item) if self._on_gap is not None else None
+        if self._bare is not None:
+            return self._bare(own_copy(item))
         return self._binding.call(Message(self._channel, own_copy(item), id=item.get("id")))
 
     def failed(self, error: BaseException) -> None:
@@ -106,7 +108,8 @@ class PoolTurns(_Callbacks):
                     return
                 self._handle(item)
             if items:
-                self.wake()  # behind the others
+                if not lane.rest():
+                    self.wake()  # behind the others
                 return
             after = lane.missing()
             if after is None:
@@ -155,7 +158,8 @@ class LoopTurns(_Callbacks):
         self._loop = loop
         self._read = read
         self._ended = ended
-        self._pump: asyncio.Task[None] | None = None
+        self._bell = bell_of(loop)
+        self._crew = crew_of(loop)
         self._serving = loop not in loops.serving
         if self._serving:
             _served[loop] = _served.get(loop, 0) + 1
@@ -167,7 +171,7 @@ class LoopTurns(_Callbacks):
     def wake(self) -> None:
         """Ask for a turn."""
         try:
-            self._loop.call_soon_threadsafe(self._begin)
+            self._bell.ring(self._loop, self._begin)
         except RuntimeError:  # the loop has been closed
             if not self._lane.closed:
                 self._ended()
@@ -176,8 +180,7 @@ class LoopTurns(_Callbacks):
         if self._lane.closed:
             self._finish()
         else:
-            self._pump = self._loop.create_task(self._turns())
-            self._pump.add_done_callback(self._done)
+            self._crew.add(self)
 
     def _finish(self) -> None:
         """The loop runs no callback of this member any more: blocking calls on it are its own business."""
@@ -188,55 +191,77 @@ class LoopTurns(_Callbacks):
                 del _served[self._loop]
                 loops.serving.discard(self._loop)
 
-    def _done(self, pump: asyncio.Task[None]) -> None:
-        if self._lane.closed or pump.cancelled():
-            self._finish()
-        if pump.cancelled():
-            self._ended()
-        elif pump.exception() is not None:
-            self.failed(pump.exception() or RuntimeError())
-            self._ended()
+    def broken(self, error: BaseException | None) -> None:
+        """End the membership: its task was cancelled (None), or has failed."""
+        self._finish()
+        if error is not None:
+            self.failed(error)
+        self._ended()
 
-    async def _turns(self) -> None:
+    async def turn(self, runner: Runner) -> None:
+        """Hand out what waits: up to a batch, or until nothing is left when the callback waits."""
         lane = self._lane
         while not lane.closed:
             items = lane.take(BATCH)
             for item in items:
                 if self._lane.closed:
-                    return
-                await self._handle(item)
+                    break
+                before = forked.generation
+                rest = self._start(item, before, runner.task)
+                if rest is not None:
+                    runner.stay()
+                    await self._carry_on(rest, before, runner.task)
+                elif runner.task.cancelling():
+                    raise asyncio.CancelledError  # the callback has cancelled its task
+            runner.handled += len(items)
+            if lane.rest():
+                return
+            if items and runner.is_free:
+                runner.again(self)  # behind the others
+                return
             if items:
-                await asyncio.sleep(0)  # a callback that never waits would leave the loop to nobody else
-                continue
-            after = lane.missing()
-            if after is None:
-                if lane.rest():
-                    return
-                continue
-            try:
-                lane.fill(await self._read(after))
-            except RedisToolkitError as error:
-                logger.debug("the log of room %r could not be read: %s", lane.room, error)
-                lane.stall()
+                await asyncio.sleep(0)
+            elif (after := lane.missing()) is not None:
+                runner.stay()
+                await self._fill(after)
+        self._finish()
 
-    async def _handle(self, item: Item) -> None:
-        before, task = forked.generation, asyncio.current_task()
+    async def _fill(self, after: str) -> None:
         try:
-            rest = begin(self._call_async, item)
-            if rest is not None:
-                await rest
+            self._lane.fill(await self._read(after))
+        except RedisToolkitError as error:
+            logger.debug("the log of room %r could not be read: %s", self._lane.room, error)
+            self._lane.stall()
+
+    def _start(self, item: Item, before: int, task: asyncio.Task[None]) -> Rest[Any] | None:
+        """Begin a callback; returns what has to be awaited, or None when it has ended."""
+        try:
+            rest = begin(self._coroutine, item)
+        except (Exception, asyncio.CancelledError) as error:
+            self._raised(error, before, task)
+            return None
+        if rest is None and forked.generation != before:
+            forked.end_fork(before)
+        return rest
+
+    async def _carry_on(self, rest: Rest[Any], before: int, task: asyncio.Task[None]) -> None:
+        try:
+            await rest
             if forked.generation != before:
                 forked.end_fork(before)
-        except asyncio.CancelledError as error:
-            forked.end_fork(before, error)
-            if task is not None and task.cancelling():
-                raise
-            self.failed(error)
-        except Exception as error:
-            forked.end_fork(before, error)
-            self.failed(error)
+        except (Exception, asyncio.CancelledError) as error:
+            self._raised(error, before, task)
 
-    async def _call_async(self, item: Item) -> None:
+    def _raised(self, error: BaseException, before: int, task: asyncio.Task[None]) -> None:
+        forked.end_fork(before, error)
+        if isinstance(error, asyncio.CancelledError) and task.cancelling():
+            raise error
+        self.failed(error)
+
+    def _coroutine(self, item: Item) -> Any:
         done = self.call(item)
-        if asyncio.iscoroutine(done):
-            await done
+        return done if type(done) is CoroutineType or asyncio.iscoroutine(done) else _nothing()
+
+
+async def _nothing() -> None:
+    """A callback that is no coroutine function has done it all."""

@@ -136,6 +136,65 @@ def test_so_does_one_in_a_callback_of_a_room(room: ChatRoom, app: App) -> None:
     assert all("await asend_message()" in str(error) for error in errors)
 
 
+def test_a_callback_that_waits_holds_up_nobody_on_its_loop(room: ChatRoom, app: App) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+        got: dict[str, list[dict[str, Any]]] = {user: [] for user in ("ann", "ben", "cay", "dan")}
+
+        def hearing(user: str) -> Any:
+            async def hear(message: dict[str, Any]) -> None:
+                if user in ("ann", "cay"):
+                    await go.wait()
+                got[user].append(message)
+
+            return hear
+
+        for user in got:
+            await room.ajoin(user, hearing(user))
+        said = list(range(100))
+        for number in said:
+            await room.asend_message("eve", number)
+        await asyncio.to_thread(eventually, lambda: texts(got["ben"]) == texts(got["dan"]) == said)
+        assert got["ann"] == got["cay"] == []
+        go.set()
+        await asyncio.to_thread(eventually, lambda: texts(got["ann"]) == texts(got["cay"]) == said)
+        await app._async_driver.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_callback_that_cancels_its_task_ends_its_own_membership(
+    room: ChatRoom, app: App, waits: bool
+) -> None:
+    async def main() -> None:
+        got: list[dict[str, Any]] = []
+
+        async def cancel(message: dict[str, Any]) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if waits:
+                await asyncio.sleep(0)
+
+        async def hear(message: dict[str, Any]) -> None:
+            got.append(message)
+
+        await room.ajoin("ann", hear)
+        ben = await room.ajoin("ben")
+        cancelling = await room.ajoin("cay", cancel)
+        await room.ajoin("dan", hear)
+        await room.asend_message("ann", 1)
+        await asyncio.to_thread(eventually, lambda: not cancelling.active)
+        await asyncio.to_thread(eventually, lambda: len(room.members()) == 3)
+        await room.asend_message("ann", 2)
+        await asyncio.to_thread(eventually, lambda: len(texts(got)) == 4)
+        assert ben.active
+        await app._async_driver.close()
+
+    asyncio.run(main())
+
+
 def test_a_loop_that_ends_leaves(room: ChatRoom) -> None:
     async def main() -> None:
         async def hear(message: dict[str, Any]) -> None: ...
