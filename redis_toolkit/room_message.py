@@ -56,18 +56,26 @@ def write_message(fields: dict[str, Any], extra: Mapping[str, Any], limit: int) 
     taken = RESERVED.intersection(extra)
     if taken:
         raise ConfigurationError(f"{', '.join(sorted(taken))}: that is a field which every message has")
-    body = _JSON.encode({**fields, **extra})
+    return _within(_JSON.encode({**fields, **extra}), limit, "this message")
+
+
+def write_map(fields: Mapping[str, Any], limit: int, what: str) -> bytes:
+    """Return a map as JSON.
+
+    Raises:
+        EncodeError: it cannot be written as JSON.
+        PayloadTooLarge: it is over the limit.
+    """
+    return _within(_JSON.encode(dict(fields)), limit, what)
+
+
+def _within(body: bytes, limit: int, what: str) -> bytes:
     if len(body) + HEAD > limit:
         raise PayloadTooLarge(
-            f"this message has {len(body):,} bytes and the limit is {limit - HEAD:,}: "
+            f"{what} has {len(body):,} bytes and the limit is {limit - HEAD:,}: "
             "send a reference to the data instead, or raise max_payload= on both sides"
         )
     return body
-
-
-def write_map(fields: Mapping[str, Any]) -> bytes:
-    """Return a map as JSON; raises `EncodeError`."""
-    return _JSON.encode(dict(fields))
 
 
 def read_map(body: bytes) -> Any:
@@ -81,28 +89,31 @@ def read_published(body: bytes, limit: int) -> tuple[Id | None, dict[str, Any]]:
     Raises:
         DecodeError: no map, or too large.
     """
+    message = _read_message(body, limit)
+    ours = _OURS.match(body)
+    return (None if ours is None else (int(ours[1]), int(ours[2]))), message
+
+
+def read_entry(entry: bytes, body: bytes, limit: int) -> dict[str, Any]:
+    """Return the message of an entry.
+
+    Raises:
+        DecodeError: no map, or too large.
+    """
+    message = _read_message(body, limit)
+    text = entry.decode("ascii")
+    for name in ("id", "timestamp"):
+        message.pop(name, None)
+    return {"id": text, "timestamp": id_of(text)[0] / 1000, **message}
+
+
+def _read_message(body: bytes, limit: int) -> dict[str, Any]:
     if len(body) > limit:
         raise DecodeError(f"a message of {len(body):,} bytes, the limit is {limit:,} (max_payload=)")
     message = _JSON.decode(body)
     if type(message) is not dict:
         raise DecodeError(f"a message of a room is a map, not {type(message).__name__}")
-    ours = _OURS.match(body)
-    return (None if ours is None else (int(ours[1]), int(ours[2]))), message
-
-
-def read_entry(entry: bytes, body: bytes) -> dict[str, Any]:
-    """Return the message of an entry.
-
-    Raises:
-        DecodeError: no map.
-    """
-    message = _JSON.decode(body)
-    if type(message) is not dict:
-        raise DecodeError(f"a message of a room is a map, not {type(message).__name__}")
-    text = entry.decode("ascii")
-    for name in ("id", "timestamp"):
-        message.pop(name, None)
-    return {"id": text, "timestamp": id_of(text)[0] / 1000, **message}
+    return message
 
 
 def id_of(text: object, name: str = "id") -> Id:

@@ -74,6 +74,7 @@ class ChatRoom:
         check_whole("history_count", history_count, least=0)
         age_ms = 0 if history_age is None else max(int(seconds_of("history_age", history_age) * 1000), 1)
         self._kept = Kept(history_count, age_ms)
+        self._max_payload = self._app.settings.max_payload
 
     def __repr__(self) -> str:
         return f"ChatRoom({self.room_id!r})"
@@ -110,7 +111,7 @@ class ChatRoom:
 
         Raises:
             ConfigurationError: a name, a callback or an option cannot work.
-            EncodeError: the metadata cannot be written.
+            EncodeError: the metadata cannot be written, or is too large.
             RedisToolkitError: the server cannot be reached or refuses.
         """
         loops.check_blocking("join")
@@ -314,7 +315,7 @@ class ChatRoom:
             on_gap,
             history=min(history, MAX_HISTORY),
             since=None if since is None else id_of(since, "since"),
-            metadata=write_map(metadata or {}),
+            metadata=write_map(metadata or {}, self._max_payload, "the metadata"),
         )
 
     def _entered(self, user: str) -> list[Any]:
@@ -336,11 +337,11 @@ class ChatRoom:
         fields = {"type": kind, "user": checked_name(user, "user"), **more, "text": text}
         if checked_id(id) is not None:
             fields["client_id"] = id
-        return write_message(fields, extra, self._app.settings.max_payload)
+        return write_message(fields, extra, self._max_payload)
 
     def _typing(self, user: str) -> Flow[None]:
         fields = {"type": "typing", "user": checked_name(user, "user"), "text": ""}
-        return rooms.announce(self.room_id, write_map(fields))
+        return rooms.announce(self.room_id, write_map(fields, self._max_payload, "this message"))
 
     def _history(
         self, key: str, limit: int, before: str | None, after: str | None
@@ -349,7 +350,7 @@ class ChatRoom:
         for name, given in (("before", before), ("after", after)):
             if given is not None:
                 id_of(given, name)
-        return _read(rooms.history(key, min(limit, MAX_HISTORY), before, after))
+        return _read(rooms.history(key, min(limit, MAX_HISTORY), before, after), self._max_payload)
 
     def _direct_history(
         self, user: str, limit: int, before: str | None, after: str | None
@@ -371,7 +372,11 @@ class ChatRoom:
         return fields
 
     def _set_metadata(self, fields: dict[str, Any]) -> Flow[None]:
-        said = {name: write_map({"": value})[4:-1] for name, value in fields.items() if value is not None}
+        said = {
+            name: write_map({"": value}, self._max_payload, f"metadata {ascii(name)[:80]}")[4:-1]
+            for name, value in fields.items()
+            if value is not None
+        }
         return rooms.set_metadata(self.room_id, said, [name for name in fields if fields[name] is None])
 
 
@@ -384,13 +389,13 @@ def _app_of(app: App | None, url: str | None) -> App:
     return sibling(app, url)
 
 
-def _read(flow: Flow[list[Entry]]) -> Flow[list[dict[str, Any]]]:
+def _read(flow: Flow[list[Entry]], max_payload: int) -> Flow[list[dict[str, Any]]]:
     """Read entries as messages; what somebody else has put among them is left out."""
     found = yield from flow
     messages = []
     for entry in found:
         try:
-            messages.append(read_entry(*entry))
+            messages.append(read_entry(*entry, max_payload))
         except DecodeError:
             continue
     return messages

@@ -73,13 +73,14 @@ class Entrance:
         self._history = history
         self._since = since
         self._metadata = metadata
+        self._lane: RoomLane | None = None
         if on_gap is not None and is_async(on_gap) and not (self._binding and self._binding.is_async):
             raise ConfigurationError("on_gap is an async def, and on_message is none: write it as def")
 
     def enter(self) -> Membership:
         """Join, and wait until that is done."""
-        membership, confirmed, until = self._begin(None)
         try:
+            membership, confirmed, until = self._begin(None)
             try:
                 confirmed.result(max(until - time.monotonic(), 0))
             except TimeoutError as error:
@@ -87,14 +88,14 @@ class Entrance:
             sent = time.monotonic()
             self._end(membership, sent, *self._app._driver.run(self._join(membership)))
         except BaseException:
-            membership._drop()
+            self._give_up()
             raise
         return membership
 
     async def aenter(self) -> Membership:
         """Join, on the running loop."""
-        membership, confirmed, until = self._begin(asyncio.get_running_loop())
         try:
+            membership, confirmed, until = self._begin(asyncio.get_running_loop())
             try:
                 async with asyncio.timeout(max(until - time.monotonic(), 0)):
                     await asyncio.wrap_future(confirmed)
@@ -104,14 +105,14 @@ class Entrance:
             sent = time.monotonic()
             self._end(membership, sent, *await self._app._async_driver.run(self._join(membership)))
         except BaseException:
-            membership._drop()
+            self._give_up()
             raise
         return membership
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> tuple[Membership, Future[None], float]:
         until = time.monotonic() + self._app.settings.command_timeout
         own = Connected(self._user, new_id(), self._metadata)
-        lane = RoomLane(self._room, self._kept, own, self._app.settings, self._unreadable)
+        lane = self._lane = RoomLane(self._room, self._kept, own, self._app.settings, self._unreadable)
         self._hub = hub = room_hub.enter(self._app._connections, self._app.settings, lane)
         membership = Membership(self._app, hub, lane, self._on_gap, called=self._binding is not None)
         self._give_turns(membership, hub, lane, loop)
@@ -141,6 +142,11 @@ class Entrance:
         lane.own.since_ms = here.now
         self._hub.keep(lane)
         lane.begin(here, entries, self._since)
+
+    def _give_up(self) -> None:
+        """Leave nothing behind of a join that failed, or was interrupted anywhere."""
+        if self._lane is not None:
+            room_hub.give_up(self._lane)
 
     def _unreadable(self, room: str, error: Any) -> None:
         self._hub.unreadable(room, error)

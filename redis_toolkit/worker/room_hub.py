@@ -28,7 +28,7 @@ from redis_toolkit.worker.room_pool import RoomPool
 from redis_toolkit.worker.room_presence import RoomPresence
 from redis_toolkit.worker.room_reader import RoomReader
 
-__all__ = ["RoomHub", "enter", "exit_all", "lanes_of"]
+__all__ = ["RoomHub", "enter", "exit_all", "give_up", "lanes_of"]
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -60,6 +60,7 @@ class RoomHub:
         self.clock = ServerClock()
         self._loop: LoopThread | None = None
         self._lock = threading.Lock()
+        self._started = False
         self._unread = 0
         self._leaves = False
         self._said = -QUIET
@@ -67,9 +68,22 @@ class RoomHub:
         self._reader = RoomReader(connections, settings, self.clock, self.unreadable, self.presence.beat_soon)
 
     def start(self) -> None:
-        """Start its threads."""
-        self._reader.start()
-        self.presence.start()
+        """Start its threads, which may be asked for again.
+
+        In a thread, as Ctrl-C, which the main thread gets, must not come in between: members of a hub with
+        half of its threads would be lost.
+        """
+        if not self._started:
+            starting = threading.Thread(target=self._start, name="rt-room-start", daemon=True)
+            starting.start()
+            starting.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._started:
+                self._reader.start()
+                self.presence.start()
+                self._started = True
 
     def add(self, lane: RoomLane) -> Future[None]:
         """Let a lane hear its room; returns what is done once it is subscribed."""
@@ -77,8 +91,9 @@ class RoomHub:
 
     def exit(self, lane: RoomLane) -> Future[None] | None:
         """End a lane, and leave; returns what is done when the room knows, or None if it had ended before."""
-        if lane.closed or not lane.close():
+        if lane.closed and lane not in self.lanes:  # until then all of this is done again: Ctrl-C may come
             return None
+        lane.close()
         self._reader.remove(lane)
         done = self.presence.remove(lane)
         with _lock:
@@ -148,13 +163,20 @@ def enter(connections: Connections, settings: Settings, lane: RoomLane) -> RoomH
     """Return the hub of this process for a server, with one more lane in it."""
     with _lock:
         hub = _hubs.get((connections, settings))
-        started = hub is None
         if hub is None:
             hub = _hubs[connections, settings] = RoomHub(connections, settings)
         hub.lanes.add(lane)
-    if started:
-        hub.start()
+    hub.start()
     return hub
+
+
+def give_up(lane: RoomLane) -> None:
+    """End a lane whose join has failed at any point, also on its way into a hub."""
+    with _lock:
+        hubs = [hub for hub in _hubs.values() if lane in hub.lanes]
+    for hub in hubs:
+        hub.start()
+        hub.exit(lane)
 
 
 def lanes_of(connections: Connections, room: str, user: str) -> list[tuple[RoomHub, RoomLane]]:
@@ -187,6 +209,7 @@ def _forget() -> None:
     for hub in _hubs.values():
         for lane in hub.lanes:
             lane.abandon()
+        hub.lanes.clear()
     _hubs.clear()
 
 

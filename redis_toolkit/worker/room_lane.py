@@ -72,6 +72,7 @@ class RoomLane:
         self.wake: Callable[[], None] = _nobody
         self._closed = False
         self._unreadable = unreadable
+        self._max_payload = settings.max_payload
         self._most = min(settings.lane_messages, MOST)
         self._most_bytes = min(settings.lane_bytes, MOST_BYTES)
         self._items: deque[_Waiting] = deque()
@@ -287,7 +288,7 @@ class RoomLane:
         if text == self._joined[1]:
             return
         try:
-            message = read_entry(*entry)
+            message = read_entry(*entry, self._max_payload)
         except DecodeError as error:
             self._unreadable(self.room, error)
         else:
