@@ -34,6 +34,8 @@ WORKLOADS = (
     "submit",
     "durable_events",
     "task_latency",
+    "rooms",
+    "rooms_idle",
     "import_time",
     "idle",
     "idle_durable",

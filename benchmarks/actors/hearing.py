@@ -29,10 +29,13 @@ class Hearing:
         """How many were heard."""
         return len(self._latencies)
 
-    def expect(self, count: int) -> None:
+    def forget(self) -> None:
         """Begin to count anew."""
-        self.wanted = count
         self._latencies = []
+
+    async def begin(self) -> None:
+        """Begin to count anew."""
+        self.forget()
 
     def arrived(self, message: dict[str, Any]) -> None:
         """Note one message."""
@@ -48,8 +51,9 @@ class Hearing:
                 return
             await asyncio.sleep(LOOK)
 
-    async def figures(self) -> dict[str, float]:
-        """Wait for all, and return how many were heard, when the last one was, and the percentiles in ms."""
+    async def figures(self, count: int) -> dict[str, float]:
+        """Wait for a number of messages; return how many came, when the last one did, and percentiles."""
+        self.wanted = count
         await self.wait()
         ordered = sorted(self._latencies) or [0.0]
         return {

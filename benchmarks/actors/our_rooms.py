@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.actors.conversation import aconverse, play
@@ -14,15 +15,73 @@ from benchmarks.actors.offering import offer, together_many
 from benchmarks.actors.ours import rss_mb
 from redis_toolkit import App
 from redis_toolkit._core.loops import new_loop
-from redis_toolkit.patterns import ChatRoom
+from redis_toolkit.patterns import ChatRoom, Membership
 
 AT_ONCE = 200
 """Joins that are on their way at once."""
 
 
-async def listener(
-    url: str, name: str, rooms: int, members: int, kind: str, slow: float = 0.0, seconds: float = 10.0
-) -> None:
+class Crowd:
+    """Everybody in some rooms, and what they hear.
+
+    Args:
+        kind: of the callbacks: ``def``, ``async def`` or ``iteration``.
+        slow: seconds that the callback of the last member of the first room sleeps; 0: nobody does.
+    """
+
+    def __init__(self, kind: str, slow: float) -> None:
+        self.hearing, self.lagging = Hearing(), Hearing()
+        self.memberships: list[Membership] = []
+        self._kind, self._slow = kind, slow
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def enter(self, app: App, name: str, rooms: int, members: int) -> float:
+        """Join all rooms, many at once; returns the seconds."""
+        gate, begun = asyncio.Semaphore(AT_ONCE), time.perf_counter()
+
+        async def join(room: int, number: int) -> None:
+            callback = self._callback(is_slow=self._slow > 0 and (room, number) == (0, members - 1))
+            async with gate:
+                membership = await ChatRoom(f"{name}-{room}", app).ajoin(f"user-{number}", callback)
+            self.memberships.append(membership)
+            if callback is None:
+                self._tasks.append(asyncio.create_task(self._iterate(membership)))
+
+        await asyncio.gather(*(join(room, number) for room in range(rooms) for number in range(members)))
+        return time.perf_counter() - begun
+
+    async def leave(self) -> float:
+        """Leave all rooms; returns the seconds."""
+        begun = time.perf_counter()
+        await asyncio.gather(*(membership.astop() for membership in self.memberships))
+        for task in self._tasks:
+            task.cancel()
+        return time.perf_counter() - begun
+
+    def _callback(self, *, is_slow: bool) -> Callable[..., Any] | None:
+        if self._kind == "def":
+            return self._dawdle if is_slow else self.hearing.arrived
+        if self._kind == "async def":
+            return self._dawdle_async if is_slow else self._arrived
+        return None
+
+    async def _arrived(self, message: dict[str, Any]) -> None:
+        self.hearing.arrived(message)
+
+    async def _iterate(self, membership: Membership) -> None:
+        async for message in membership:
+            self.hearing.arrived(message)
+
+    def _dawdle(self, message: dict[str, Any]) -> None:
+        time.sleep(self._slow)
+        self.lagging.arrived(message)
+
+    async def _dawdle_async(self, message: dict[str, Any]) -> None:
+        await asyncio.sleep(self._slow)
+        self.lagging.arrived(message)
+
+
+async def listener(url: str, name: str, rooms: int, members: int, kind: str, slow: float = 0.0) -> None:
     """Be all members of rooms.
 
     Args:
@@ -30,72 +89,32 @@ async def listener(
         name: what the names of the rooms begin with.
         rooms: how many.
         members: of each room.
-        kind: of the callbacks: ``def``, ``async def`` or ``iteration``.
-        slow: seconds that the callback of the last member of the first room sleeps; 0: nobody does.
-        seconds: the lease.
+        kind: of the callbacks, see `Crowd`.
+        slow: seconds that one of them sleeps.
     """
-    app = App(url, lease=seconds)
-    hearing = Hearing()
+    app, crowd = App(url), Crowd(kind, slow)
     before = rss_mb()
-    begun = time.perf_counter()
-    gate = asyncio.Semaphore(AT_ONCE)
-    lagging = Hearing()
-    tasks: list[asyncio.Task[None]] = []
-
-    async def arrived(message: dict[str, Any]) -> None:
-        hearing.arrived(message)
-
-    def dawdle(message: dict[str, Any]) -> None:
-        time.sleep(slow)
-        lagging.arrived(message)
-
-    async def dawdle_async(message: dict[str, Any]) -> None:
-        await asyncio.sleep(slow)
-        lagging.arrived(message)
-
-    async def iterate(messages: AsyncIterator[dict[str, Any]]) -> None:
-        async for message in messages:
-            hearing.arrived(message)
-
-    callbacks = {"def": (hearing.arrived, dawdle), "async def": (arrived, dawdle_async)}
-
-    async def enter(room: ChatRoom, number: int, *, last: bool) -> None:
-        async with gate:
-            if kind == "iteration":
-                tasks.append(asyncio.create_task(iterate(await room.ajoin(f"user-{number}"))))
-            else:
-                await room.ajoin(f"user-{number}", callbacks[kind][last and slow > 0])
-
-    await asyncio.gather(
-        *(
-            enter(ChatRoom(f"{name}-{room}", app), number, last=(room, number) == (0, members - 1))
-            for room in range(rooms)
-            for number in range(members)
-        )
-    )
-    joined = time.perf_counter() - begun
+    joined = await crowd.enter(app, name, rooms, members)
 
     async def state() -> dict[str, float]:
+        gc.collect()
         return {
-            "join_seconds": joined,
+            "joins_per_second": rooms * members / joined,
             "threads": threading.active_count(),
-            "rss_mb": rss_mb(),
             "more_rss_mb": rss_mb() - before,
         }
 
-    async def catch_up(count: int) -> dict[str, float]:
-        lagging.wanted = count
-        started = time.perf_counter()
-        await lagging.wait()
-        return {"catch_up_seconds": time.perf_counter() - started, "late_heard": lagging.count}
+    async def begin() -> None:
+        crowd.hearing.forget()
+        crowd.lagging.forget()
 
-    async def expect(count: int) -> None:
-        hearing.expect(count)
-        lagging.expect(0)
+    async def leave() -> dict[str, float]:
+        return {"leaves_per_second": rooms * members / await crowd.leave()}
 
-    await aconverse(expect=expect, heard=hearing.figures, state=state, catch_up=catch_up)
-    for task in tasks:
-        task.cancel()
+    await aconverse(
+        begin=begin, heard=crowd.hearing.figures, late=crowd.lagging.figures, state=state, leave=leave
+    )
+    await crowd.leave()
     await app.astop()
 
 
