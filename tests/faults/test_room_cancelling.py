@@ -30,7 +30,7 @@ from redis_toolkit.patterns import ChatRoom
 
 url, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance, app = random.Random(seed), App(url)
-room = ChatRoom("lobby", app=app)
+room = ChatRoom("lobby", app=app, history_count=10**6)
 armed, landed, interrupted, wrong = threading.Semaphore(0), threading.Event(), 0, 0
 
 def interrupt():
