@@ -24,7 +24,7 @@ class Ear:
     def hear(self, channel: bytes, body: bytes) -> None:
         self.heard.append(body.decode())
 
-    def cut(self) -> None:
+    def cut(self, since: float, reason: str) -> None:
         self.heard.append("cut")
 
     def back(self) -> None:
