@@ -2,7 +2,6 @@
 
 Rules:
 
-- It begins with the first who hears anything, and ends with the last one.
 - The reader never waits: who hears has to take a message without doing anything about it.
 - Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
   as long again the connection is given up.
@@ -10,14 +9,12 @@ Rules:
   cut, and that they are subscribed again; when all have been told, those who watch for it are.
 - A channel that an ACL refuses is an error for who begins to hear it. Later it is asked for again and again,
   while the others are heard.
-- In a forked child nobody hears anything, and nothing is said on the connection, which is the parent's.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
 import re
 import threading
 import time
@@ -33,7 +30,7 @@ from redis_toolkit.worker.hearer import Hearer
 from redis_toolkit.worker.subscriptions import Subscriptions
 from redis_toolkit.worker.trouble import Trouble
 
-__all__ = ["Subscriber", "end_unused", "enter", "leave"]
+__all__ = ["Subscriber"]
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -62,7 +59,7 @@ class Subscriber:
         self._channels = Subscriptions()
         self._drained: dict[bytes, threading.Event] = {}
         self._link: Link | None = None
-        self._cut = False
+        self._started = self._cut = False
         self._heard = time.time()
         self._missed: tuple[float, str] = (self._heard, "")
         self.watching: set[Callable[[], None]] = set()
@@ -74,8 +71,21 @@ class Subscriber:
         self._thread = threading.Thread(target=self._run, name="rt-subscriber", daemon=True)
 
     def start(self) -> None:
-        """Start its thread."""
-        self._thread.start()
+        """Start its thread, which may be asked for again.
+
+        In a thread, as Ctrl-C, which the main thread gets, must not come in between: others would wait for
+        one that was never started.
+        """
+        if not self._started:
+            starting = threading.Thread(target=self._start, name="rt-subscriber-start", daemon=True)
+            starting.start()
+            starting.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._started:
+                self._thread.start()
+                self._started = True
 
     @property
     def used(self) -> bool:
@@ -116,18 +126,21 @@ class Subscriber:
         heard.wait(self._settings.ping_interval)
 
     def remove(self, hearer: Hearer) -> None:
-        """Let somebody hear nothing any more, from now on, without waiting."""
-        gone = []
+        """Let somebody hear nothing any more, from now on, without waiting. May be called again."""
         with self._lock:
-            waiting = self._waiting.pop(hearer, None)
-            for channel in hearer.channels:
-                others = tuple(one for one in self._hearers.get(channel, ()) if one is not hearer)
+            heard = {
+                channel: tuple(one for one in self._hearers.get(channel, ()) if one is not hearer)
+                for channel in hearer.channels
+            }
+            gone = [channel for channel, others in heard.items() if not others]
+            self._send(self._channels.leave(gone))
+            self._channels.refused.difference_update(gone)
+            for channel, others in heard.items():
                 if others:
                     self._hearers[channel] = others
-                elif self._hearers.pop(channel, None):
-                    self._channels.refused.discard(channel)
-                    gone.append(channel)
-            self._send(self._channels.leave(gone))
+                else:
+                    self._hearers.pop(channel, None)
+            waiting = self._waiting.pop(hearer, None)
         if waiting is not None and waiting.set_running_or_notify_cancel():
             waiting.set_exception(ServerUnreachable("it was left before it was subscribed"))
 
@@ -345,43 +358,3 @@ class Subscriber:
 
 
 _numbers = itertools.count(1)
-_subscribers: dict[tuple[Connections, float, float], Subscriber] = {}
-_lock = threading.Lock()
-
-
-def enter(connections: Connections, settings: Settings, hearer: Hearer) -> tuple[Subscriber, Future[None]]:
-    """Let somebody hear; returns by whom, and what is done once the server has confirmed it."""
-    name = (connections, settings.ping_interval, settings.reconnect_cap)
-    with _lock:
-        found = _subscribers.get(name)
-        if found is None or found.ended:
-            found = _subscribers[name] = Subscriber(connections, settings)
-            found.start()
-        return found, found.add(hearer)
-
-
-def leave(subscriber: Subscriber, hearer: Hearer) -> None:
-    """Let somebody hear nothing any more but what was published before; the last one ends the connection."""
-    subscriber.drain(hearer)
-    subscriber.remove(hearer)
-    end_unused(subscriber)
-
-
-def end_unused(subscriber: Subscriber) -> None:
-    """End the connection if nobody hears anything on it any more, and wait for that."""
-    with _lock:
-        if subscriber.used:
-            return
-        for name in [name for name, one in _subscribers.items() if one is subscriber]:
-            del _subscribers[name]
-    subscriber.stop()
-
-
-def _forget() -> None:
-    """In a forked child: another thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-    _subscribers.clear()
-
-
-os.register_at_fork(after_in_child=_forget)
