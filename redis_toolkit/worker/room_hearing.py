@@ -40,6 +40,8 @@ class RoomHearing:
         body: the message that was read last, as it came.
         id: its id, or None.
         message: what it says; None if that cannot be read.
+        size: its bytes.
+        joins: who joins by it, if somebody does.
     """
 
     def __init__(self, clock: ServerClock, max_payload: int) -> None:
@@ -48,6 +50,8 @@ class RoomHearing:
         self.body = b""
         self.id: Id | None = None
         self.message: dict[str, Any] | None = None
+        self.size = 0
+        self.joins: object = None
         self._counted: list[Counters] = []
         self._newest = 0
         self._lock = threading.Lock()
@@ -56,7 +60,7 @@ class RoomHearing:
 
     def read(self, channel: bytes, body: bytes) -> None:
         """Read a message."""
-        self.body, self.id = body, None
+        self.body, self.id, self.size, self.joins = body, None, len(body), None
         try:
             entry, self.message = read_published(body, self._limit)
         except DecodeError as error:
@@ -65,6 +69,8 @@ class RoomHearing:
         else:
             if entry is not None and (entry[0] <= self._newest or self._is_sane(entry)):
                 self.id = entry
+            if self.message.get("type") == "join":
+                self.joins = self.message.get("user")
 
     def count(self, counters: Counters) -> None:
         """Count that the last message could not be read, once for all who count there."""

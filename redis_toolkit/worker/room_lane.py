@@ -107,23 +107,34 @@ class RoomLane:
         hearing = self.hearing
         if hearing.body is not body:
             hearing.read(channel, body)
-        entry, message, size = hearing.id, hearing.message, len(body)
+        entry, message, size = hearing.id, hearing.message, hearing.size
         if message is None:
             hearing.count(self._counters)
             return
         with self._lock:
             if self._closed:
                 return
-            if entry is not None and self._behind:
-                if self._aside is not None:
-                    self._aside.append((entry, message, size))
-                    if len(self._aside) > self._most:
-                        self._aside = None
-                return
-            self._add(entry, message, size)
+            if entry is not None:
+                if self._behind:
+                    self._put_aside(entry, message, size)
+                    return
+                if entry <= self._seen:
+                    return
+                self._seen = entry
+                if hearing.joins == self.own.user and entry > self._joined[0]:
+                    return
+            self._items.append((entry, message, size))
+            self._bytes += size
             if len(self._items) > self._most or self._bytes > self._most_bytes:
                 self._overflow()
-            self._call()
+            if self._idle:
+                self._call()
+
+    def _put_aside(self, entry: Id, message: dict[str, Any], size: int) -> None:
+        if self._aside is not None:
+            self._aside.append((entry, message, size))
+            if len(self._aside) > self._most:
+                self._aside = None
 
     def begin(self, here: Here, entries: list[Entry], since: Id | None) -> None:
         """Begin, once joined: after the last messages before that, or with all those after an id."""
