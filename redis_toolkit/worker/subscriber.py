@@ -157,7 +157,7 @@ class Subscriber:
             self._send([("UNSUBSCRIBE",), ("PING",)])
         if retry is not None:
             retry.cancel()
-        if self._thread is not threading.current_thread():
+        if self._started and self._thread is not threading.current_thread():
             self._thread.join(self._settings.ping_interval)
         if self._thread.is_alive() and self._link is not None:
             self._link.close()
