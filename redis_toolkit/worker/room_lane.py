@@ -196,17 +196,21 @@ class RoomLane:
     def compare(self, last: str, mark: Mark) -> None:
         """Compare the last id of the log with what had been heard before it was asked for.
 
-        If it is less, it is another log. If it is the same, nothing was missed before what was put aside.
+        If it is less, it is another log. If it is the same, nothing was missed before what was put aside;
+        else the log is read. Who was cut off meanwhile waits for the next time.
         """
         (seen, aside), newest = mark, id_of(last) if last else FIRST
         if newest < seen:
             self.fall_behind(time.time(), "the server has lost what it kept of the room", seen)
-        elif aside is not None:
-            with self._lock:
-                if self._behind and self._begun and aside is self._aside and newest <= self._seen:
+            self.unstall()
+            return
+        with self._lock:
+            if aside is self._aside:
+                if aside is not None and self._behind and self._begun and newest <= self._seen:
                     self._reading = aside
                     self._catch_up()
                     self._call()
+                self._unstall()
 
     def _overflow(self) -> None:
         self._items.clear()
@@ -295,9 +299,12 @@ class RoomLane:
     def unstall(self) -> None:
         """Read the log, if that is needed."""
         with self._lock:
-            if self._stalled and self._begun and not self._cut:
-                self._stalled = False
-                self._call()
+            self._unstall()
+
+    def _unstall(self) -> None:
+        if self._stalled and self._begun and not self._cut:
+            self._stalled = False
+            self._call()
 
     def rest(self) -> bool:
         """Return whether there is nothing to do; then it wakes somebody when there is."""

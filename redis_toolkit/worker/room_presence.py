@@ -193,9 +193,9 @@ class RoomPresence:
                 )
                 since = time.time() - 2 * self._interval
                 lane.fall_behind(since, "the room took this member for lost, or has lost all", before[0])
+                lane.unstall()
             else:
                 lane.compare(here.last, before)
-            lane.unstall()
 
     def _leave(self) -> None:
         """Take out who leaves."""
