@@ -112,7 +112,7 @@ def test_garbage_about_who_is_there_stops_nothing(
         "ann": (1, {"a": 1}),
         "ben": (1, {}),
     }
-    assert min((one.name, one.members) for one in ChatRoom.rooms(make_app(own_server.url))) >= (ROOM, 2)
+    assert (ROOM, 2) <= min((one.name, one.members) for one in ChatRoom.rooms(make_app(own_server.url)))
     seats.metadata()
     ben.stop()
     seats.send_message("ben", 1)
