@@ -23,6 +23,7 @@ __all__ = ["RoomHearing"]
 
 logger = logging.getLogger("redis_toolkit")
 
+Heard = tuple[Id | None, dict[str, Any], int]
 AHEAD_MS = 60_000
 """How far an id may be ahead of the server's clock: others were made up by somebody."""
 QUIET = 10.0
@@ -38,9 +39,7 @@ class RoomHearing:
 
     Attributes:
         body: the message that was read last, as it came.
-        id: its id, or None.
-        message: what it says; None if that cannot be read.
-        size: its bytes.
+        heard: its id or None, what it says, and its bytes; None if it cannot be read.
         joins: who joins by it, if somebody does.
     """
 
@@ -48,9 +47,7 @@ class RoomHearing:
         self._clock = clock
         self._limit = max_payload
         self.body = b""
-        self.id: Id | None = None
-        self.message: dict[str, Any] | None = None
-        self.size = 0
+        self.heard: Heard | None = None
         self.joins: object = None
         self._counted: list[Counters] = []
         self._newest = 0
@@ -60,17 +57,18 @@ class RoomHearing:
 
     def read(self, channel: bytes, body: bytes) -> None:
         """Read a message."""
-        self.body, self.id, self.size, self.joins = body, None, len(body), None
+        self.body, self.heard, self.joins = body, None, None
         try:
-            entry, self.message = read_published(body, self._limit)
+            entry, message = read_published(body, self._limit)
         except DecodeError as error:
-            self.message, self._counted = None, []
+            self._counted = []
             self.unreadable(channel.decode("utf-8", "backslashreplace"), error)
-        else:
-            if entry is not None and (entry[0] <= self._newest or self._is_sane(entry)):
-                self.id = entry
-            if self.message.get("type") == "join":
-                self.joins = self.message.get("user")
+            return
+        if entry is not None and entry[0] > self._newest and not self._is_sane(entry):
+            entry = None
+        self.heard = (entry, message, len(body))
+        if message.get("type") == "join":
+            self.joins = message.get("user")
 
     def count(self, counters: Counters) -> None:
         """Count that the last message could not be read, once for all who count there."""

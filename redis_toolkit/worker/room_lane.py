@@ -107,32 +107,33 @@ class RoomLane:
         hearing = self.hearing
         if hearing.body is not body:
             hearing.read(channel, body)
-        entry, message, size = hearing.id, hearing.message, hearing.size
-        if message is None:
+        heard = hearing.heard
+        if heard is None:
             hearing.count(self._counters)
             return
+        entry = heard[0]
         with self._lock:
             if self._closed:
                 return
             if entry is not None:
                 if self._behind:
-                    self._put_aside(entry, message, size)
+                    self._put_aside(heard)
                     return
                 if entry <= self._seen:
                     return
                 self._seen = entry
                 if hearing.joins == self.own.user and entry > self._joined[0]:
                     return
-            self._items.append((entry, message, size))
-            self._bytes += size
+            self._items.append(heard)
+            self._bytes += heard[2]
             if len(self._items) > self._most or self._bytes > self._most_bytes:
                 self._overflow()
             if self._idle:
                 self._call()
 
-    def _put_aside(self, entry: Id, message: dict[str, Any], size: int) -> None:
+    def _put_aside(self, heard: _Waiting) -> None:
         if self._aside is not None:
-            self._aside.append((entry, message, size))
+            self._aside.append(heard)
             if len(self._aside) > self._most:
                 self._aside = None
 
