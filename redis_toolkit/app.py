@@ -30,6 +30,7 @@ from redis_toolkit.routing import Router
 from redis_toolkit.settings import Options, Settings, check_whole, default_url, settings_of
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker.assignment import assignment
+from redis_toolkit.worker.counters import Counters
 
 if TYPE_CHECKING:
     from redis_toolkit.worker.service import Service
@@ -92,6 +93,7 @@ class App(Groups, Living):
         super().__init__(connections, Wire(resolve_codec(codec), settings.max_payload), settings)
         self._router = Router()
         self._gap_callbacks: list[Callable[[Gap], Any]] = []
+        self._counters = Counters()
         self._module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
 
     # -- registering ------------------------------------------------------------------------------
@@ -290,6 +292,7 @@ class App(Groups, Living):
         app.__dict__.pop("_service", None)
         app._router = Router()
         app._gap_callbacks = []
+        app._counters = Counters()
         return app
 
     def __repr__(self) -> str:
@@ -317,7 +320,7 @@ class App(Groups, Living):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What went another way than the usual one, counted in this process since it was started.
+        """What went another way than the usual one, counted in this process.
 
         ``gaps``, ``overflowed`` (live messages that a full lane dropped), ``undecodable``, ``mismatched``
         (payloads that did not fit the handler), ``failed`` (handlers that raised), ``expired`` (requests
@@ -329,7 +332,7 @@ class App(Groups, Living):
         went on after their timeout), ``lost`` (work whose lease ran out while it ran), ``state_lost`` (groups
         that the server had lost), ``orphans`` (put back after somebody had deleted their consumer).
         """
-        return self._service.counters.snapshot() if self._started else {}
+        return self._counters.snapshot()
 
     @cached_property
     def _service(self) -> Service:
@@ -343,6 +346,7 @@ class App(Groups, Living):
             self._connections,
             self.settings,
             self._report,
+            self._counters,
             self._async_driver.close,
         )
 

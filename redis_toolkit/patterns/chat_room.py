@@ -11,32 +11,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from redis_toolkit import keys
 from redis_toolkit._core import loops
 from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import rooms
-from redis_toolkit._core.flows.rooms import Entry, Kept
+from redis_toolkit._core.flows.rooms import Kept
 from redis_toolkit.app import App
-from redis_toolkit.calls import checked_id
-from redis_toolkit.errors import ConfigurationError, DecodeError
+from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import seconds_of
 from redis_toolkit.message import Gap
-from redis_toolkit.patterns.joining import Entrance, checked_name
+from redis_toolkit.patterns.joining import Entrance
 from redis_toolkit.patterns.membership import Joining, Membership
-from redis_toolkit.patterns.room_views import Member, RoomInfo, member_of
+from redis_toolkit.patterns.room_calls import MAX_HISTORY, RoomCalls, checked_name
+from redis_toolkit.patterns.room_views import Member, RoomInfo
 from redis_toolkit.patterns.running import sibling
-from redis_toolkit.room_message import id_of, read_entry, read_map, write_map, write_message
+from redis_toolkit.room_message import id_of, write_map
 from redis_toolkit.settings import check_whole
 
 __all__ = ["ChatRoom"]
 
 T = TypeVar("T")
-MAX_HISTORY = 100_000
-"""Messages that one call reads at most."""
 
 
 class ChatRoom:
@@ -75,6 +71,8 @@ class ChatRoom:
         age_ms = 0 if history_age is None else max(int(seconds_of("history_age", history_age) * 1000), 1)
         self._kept = Kept(history_count, age_ms)
         self._max_payload = self._app.settings.max_payload
+        self._calls = RoomCalls(self.room_id, self._kept, self._max_payload)
+        self._counters = (self._app if app is None else app)._counters
 
     def __repr__(self) -> str:
         return f"ChatRoom({self.room_id!r})"
@@ -158,11 +156,11 @@ class ChatRoom:
 
         A member whose process has died is not among them after 10 seconds at most.
         """
-        return self._run("members", self._members())
+        return self._run("members", self._calls.members())
 
     async def amembers(self) -> list[Member]:
         """Await what `members` does."""
-        return await self._arun(self._members())
+        return await self._arun(self._calls.members())
 
     # -- saying -----------------------------------------------------------------------------------
 
@@ -186,19 +184,19 @@ class ChatRoom:
             ServerUnreachable: no connection. Nothing was sent.
             OutcomeUnknown: the connection was cut while it was on its way.
         """
-        return self._run("send_message", self._send(user, text, id, extra))
+        return self._run("send_message", self._calls.send(user, text, id, extra))
 
     async def asend_message(self, user: str, text: Any, *, id: str | None = None, **extra: Any) -> str:
         """Await what `send_message` does: the same parameters, results and errors."""
-        return await self._arun(self._send(user, text, id, extra))
+        return await self._arun(self._calls.send(user, text, id, extra))
 
     def typing(self, user: str) -> None:
         """Say that a user is typing: a message of type ``typing``, which is not kept: its ``id`` is None."""
-        self._run("typing", self._typing(user))
+        self._run("typing", self._calls.typing(user))
 
     async def atyping(self, user: str) -> None:
         """Await what `typing` does."""
-        await self._arun(self._typing(user))
+        await self._arun(self._calls.typing(user))
 
     def send_direct(self, user: str, to: str, text: Any, *, id: str | None = None) -> str:
         """Say something to one user of the room; only these two get it, by all their connections.
@@ -215,11 +213,11 @@ class ChatRoom:
         Raises:
             RedisToolkitError: as in `send_message`.
         """
-        return self._run("send_direct", self._send_direct(user, to, text, id))
+        return self._run("send_direct", self._calls.send_direct(user, to, text, id))
 
     async def asend_direct(self, user: str, to: str, text: Any, *, id: str | None = None) -> str:
         """Await what `send_direct` does: the same parameters, results and errors."""
-        return await self._arun(self._send_direct(user, to, text, id))
+        return await self._arun(self._calls.send_direct(user, to, text, id))
 
     # -- what was said ----------------------------------------------------------------------------
 
@@ -233,43 +231,43 @@ class ChatRoom:
             before: the id of a message: the last ones before it. None: the last ones.
             after: the id of a message: the first ones after it.
         """
-        return self._run("history", self._history(keys.room_log(self.room_id), limit, before, after))
+        return self._run("history", self._calls.history(limit, before, after))
 
     async def ahistory(
         self, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Await what `history` does."""
-        return await self._arun(self._history(keys.room_log(self.room_id), limit, before, after))
+        return await self._arun(self._calls.history(limit, before, after))
 
     def direct_history(
         self, user: str, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Return what a user was told directly, and told others; the parameters are those of `history`."""
-        return self._run("direct_history", self._direct_history(user, limit, before, after))
+        return self._run("direct_history", self._calls.direct_history(user, limit, before, after))
 
     async def adirect_history(
         self, user: str, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Await what `direct_history` does."""
-        return await self._arun(self._direct_history(user, limit, before, after))
+        return await self._arun(self._calls.direct_history(user, limit, before, after))
 
     # -- about rooms ------------------------------------------------------------------------------
 
     def metadata(self) -> dict[str, Any]:
         """Return what `set_metadata` has said about the room."""
-        return self._run("metadata", self._metadata())
+        return self._run("metadata", self._calls.metadata())
 
     async def ametadata(self) -> dict[str, Any]:
         """Await what `metadata` does."""
-        return await self._arun(self._metadata())
+        return await self._arun(self._calls.metadata())
 
     def set_metadata(self, **fields: Any) -> None:
         """Say something about the room, such as ``topic="tea"``; None takes a field back. It is kept."""
-        self._run("set_metadata", self._set_metadata(fields))
+        self._run("set_metadata", self._calls.set_metadata(fields))
 
     async def aset_metadata(self, **fields: Any) -> None:
         """Await what `set_metadata` does."""
-        await self._arun(self._set_metadata(fields))
+        await self._arun(self._calls.set_metadata(fields))
 
     @staticmethod
     def rooms(app: App | None = None, url: str | None = None) -> list[RoomInfo]:
@@ -311,6 +309,7 @@ class ChatRoom:
             self.room_id,
             self._kept,
             checked_name(user, "user"),
+            self._counters,
             on_message,
             on_gap,
             history=min(history, MAX_HISTORY),
@@ -323,62 +322,6 @@ class ChatRoom:
 
         return exit_all(lanes_of(self._app._connections, self.room_id, checked_name(user, "user")))
 
-    def _send(self, user: str, text: Any, id: str | None, extra: Mapping[str, Any]) -> Flow[str]:
-        body = self._body("message", user, text, id, {}, extra)
-        return rooms.send(self.room_id, user, body, self._kept, id)
-
-    def _send_direct(self, user: str, to: str, text: Any, id: str | None) -> Flow[str]:
-        body = self._body("direct", user, text, id, {"to": checked_name(to, "user")}, {})
-        return rooms.send_direct(self.room_id, user, to, body, self._kept, id)
-
-    def _body(
-        self, kind: str, user: str, text: Any, id: str | None, more: dict[str, Any], extra: Mapping[str, Any]
-    ) -> bytes:
-        fields = {"type": kind, "user": checked_name(user, "user"), **more, "text": text}
-        if checked_id(id) is not None:
-            fields["client_id"] = id
-        return write_message(fields, extra, self._max_payload)
-
-    def _typing(self, user: str) -> Flow[None]:
-        fields = {"type": "typing", "user": checked_name(user, "user"), "text": ""}
-        return rooms.announce(self.room_id, write_map(fields, self._max_payload, "this message"))
-
-    def _history(
-        self, key: str, limit: int, before: str | None, after: str | None
-    ) -> Flow[list[dict[str, Any]]]:
-        check_whole("limit", limit)
-        for name, given in (("before", before), ("after", after)):
-            if given is not None:
-                id_of(given, name)
-        return _read(rooms.history(key, min(limit, MAX_HISTORY), before, after), self._max_payload)
-
-    def _direct_history(
-        self, user: str, limit: int, before: str | None, after: str | None
-    ) -> Flow[list[dict[str, Any]]]:
-        key = keys.room_direct(self.room_id, checked_name(user, "user"))
-        return self._history(key, limit, before, after)
-
-    def _members(self) -> Flow[list[Member]]:
-        found = yield from rooms.members(self.room_id)
-        members = [member_of(one) for one in found]
-        return sorted((one for one in members if one is not None), key=lambda one: one.user)
-
-    def _metadata(self) -> Flow[dict[str, Any]]:
-        found = yield from rooms.metadata(self.room_id)
-        fields = {}
-        for name, value in found.items():
-            with suppress(DecodeError):  # not written by us
-                fields[name] = read_map(value)
-        return fields
-
-    def _set_metadata(self, fields: dict[str, Any]) -> Flow[None]:
-        said = {
-            name: write_map({"": value}, self._max_payload, f"metadata {ascii(name)[:80]}")[4:-1]
-            for name, value in fields.items()
-            if value is not None
-        }
-        return rooms.set_metadata(self.room_id, said, [name for name in fields if fields[name] is None])
-
 
 def _app_of(app: App | None, url: str | None) -> App:
     if app is not None and url is not None:
@@ -387,15 +330,3 @@ def _app_of(app: App | None, url: str | None) -> App:
     if given is not None and not isinstance(given, App):
         raise ConfigurationError(f"app= is an App, not {ascii(given)[:80]}: for a server, write url=")
     return sibling(app, url)
-
-
-def _read(flow: Flow[list[Entry]], max_payload: int) -> Flow[list[dict[str, Any]]]:
-    """Read entries as messages; what somebody else has put among them is left out."""
-    found = yield from flow
-    messages = []
-    for entry in found:
-        try:
-            messages.append(read_entry(*entry, max_payload))
-        except DecodeError:
-            continue
-    return messages

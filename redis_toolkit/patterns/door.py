@@ -45,7 +45,7 @@ class Door:
             else:
                 self._held.append((channel, None, body))
 
-    def cut(self) -> None:
+    def cut(self, _since: float, _reason: str) -> None:
         """Close it until it is subscribed again; something may have been missed."""
         with self._lock:
             self._cut = self._missed = True

@@ -24,16 +24,13 @@ from redis_toolkit.errors import ConfigurationError, RedisToolkitError, ServerUn
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.membership import Membership
 from redis_toolkit.room_message import Id
-from redis_toolkit.routing import checked_channel
 from redis_toolkit.worker import room_hub
+from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.room_hub import RoomHub
 from redis_toolkit.worker.room_lane import RoomLane
 from redis_toolkit.worker.room_turns import LoopTurns, PoolTurns
 
-__all__ = ["Entrance", "checked_name"]
-
-MAX_NAME = 1000
-"""Characters of the name of a room, and of a user."""
+__all__ = ["Entrance"]
 
 
 class Entrance:
@@ -44,6 +41,7 @@ class Entrance:
         room: the room.
         kept: what is kept of it.
         user: who joins.
+        counters: where is counted what cannot be read.
         on_message: the callback, or None.
         on_gap: called with gaps, or None.
         history: how many of the last messages to begin with.
@@ -57,6 +55,7 @@ class Entrance:
         room: str,
         kept: Kept,
         user: str,
+        counters: Counters,
         on_message: Callable[..., Any] | None,
         on_gap: Callable[[Gap], Any] | None,
         *,
@@ -68,6 +67,7 @@ class Entrance:
         self._room = room
         self._kept = kept
         self._user = user
+        self._counters = counters
         self._binding = None if on_message is None else Binding(on_message, app)
         self._on_gap = on_gap
         self._history = history
@@ -112,7 +112,7 @@ class Entrance:
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> tuple[Membership, Future[None], float]:
         until = time.monotonic() + self._app.settings.command_timeout
         own = Connected(self._user, new_id(), self._metadata)
-        lane = self._lane = RoomLane(self._room, self._kept, own, self._app.settings, self._unreadable)
+        lane = self._lane = RoomLane(self._room, self._kept, own, self._app.settings, self._counters)
         self._hub = hub = room_hub.enter(self._app._connections, self._app.settings, lane)
         membership = Membership(self._app, hub, lane, self._on_gap, called=self._binding is not None)
         self._give_turns(membership, hub, lane, loop)
@@ -148,23 +148,8 @@ class Entrance:
         if self._lane is not None:
             room_hub.give_up(self._lane)
 
-    def _unreadable(self, room: str, error: Any) -> None:
-        self._hub.unreadable(room, error)
-
     def _late(self, error: TimeoutError) -> RedisToolkitError:
         if isinstance(error, RedisToolkitError):
             return error
         where = self._app._connections.where
         return ServerUnreachable(f"{where} did not confirm the subscription to room {self._room!r} in time")
-
-
-def checked_name(name: object, kind: str) -> str:
-    """Return the name of a room or of a user.
-
-    Raises:
-        ConfigurationError: no text, empty, or too long.
-    """
-    found = checked_channel(name, kind)
-    if len(found) > MAX_NAME:
-        raise ConfigurationError(f"the {kind} name {ascii(found)[:80]} has over {MAX_NAME:,} characters")
-    return found

@@ -47,7 +47,8 @@ from redis_toolkit.worker import handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.lane import Lane
 from redis_toolkit.worker.loop_thread import LoopThread
-from redis_toolkit.worker.subscriber import Subscriber, enter, leave
+from redis_toolkit.worker.subscriber import Subscriber
+from redis_toolkit.worker.subscribers import enter, leave
 
 __all__ = ["UserNotificationClient"]
 

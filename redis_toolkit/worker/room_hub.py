@@ -1,8 +1,9 @@
-"""All that a process has of the rooms on one server: one subscribed connection, one for beats, a few threads.
+"""All that a process has of the rooms on one server: its members, a connection for beats, a few threads.
 
 Rules:
 
 - It begins with the first member, and ends with the last one.
+- Members hear over the one subscribed connection that the process has.
 - At exit, whoever is still there leaves.
 - In a forked child, the memberships of the parent have ended, without a word to the server.
 """
@@ -10,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -19,21 +19,17 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 
 from redis_toolkit._core.connection import Connections
-from redis_toolkit.errors import DecodeError, one_line
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker import subscribers
 from redis_toolkit.worker.heartbeat import ServerClock
 from redis_toolkit.worker.loop_thread import LoopThread
+from redis_toolkit.worker.room_hearing import RoomHearing
 from redis_toolkit.worker.room_lane import RoomLane
 from redis_toolkit.worker.room_pool import RoomPool
 from redis_toolkit.worker.room_presence import RoomPresence
-from redis_toolkit.worker.room_reader import RoomReader
 
 __all__ = ["RoomHub", "enter", "exit_all", "give_up", "lanes_of"]
 
-logger = logging.getLogger("redis_toolkit")
-
-QUIET = 10.0
-"""Seconds between two log lines about what cannot be read."""
 LAST_SECONDS = 2.0
 """Seconds that leaving may take at exit."""
 
@@ -58,14 +54,12 @@ class RoomHub:
         self.pool = RoomPool()
         self.reading = threading.Lock()
         self.clock = ServerClock()
+        self.hearing = RoomHearing(self.clock, settings.max_payload)
         self._loop: LoopThread | None = None
         self._lock = threading.Lock()
         self._started = False
-        self._unread = 0
         self._leaves = False
-        self._said = -QUIET
-        self.presence = RoomPresence(connections, settings, self.clock, self._ends, self._beaten)
-        self._reader = RoomReader(connections, settings, self.clock, self.unreadable, self.presence.beat_soon)
+        self.presence = RoomPresence(connections, settings, self.clock, self._ends)
 
     def start(self) -> None:
         """Start its threads, which may be asked for again.
@@ -81,20 +75,23 @@ class RoomHub:
     def _start(self) -> None:
         with self._lock:
             if not self._started:
-                self._reader.start()
                 self.presence.start()
                 self._started = True
 
     def add(self, lane: RoomLane) -> Future[None]:
         """Let a lane hear its room; returns what is done once it is subscribed."""
-        return self._reader.add(lane)
+        found, confirmed = subscribers.enter(self.connections, self.settings, lane)
+        found.watching.add(self.presence.beat_soon)
+        if lane.closed:  # somebody has stopped it meanwhile
+            subscribers.remove(lane)
+        return confirmed
 
     def exit(self, lane: RoomLane) -> Future[None] | None:
         """End a lane, and leave; returns what is done when the room knows, or None if it had ended before."""
         if lane.closed and lane not in self.lanes:  # until then all of this is done again: Ctrl-C may come
             return None
         lane.close()
-        self._reader.remove(lane)
+        subscribers.remove(lane)
         done = self.presence.remove(lane)
         with _lock:
             self.lanes.discard(lane)
@@ -119,26 +116,6 @@ class RoomHub:
                 self._loop.start()
             return self._loop
 
-    def unreadable(self, where: str, error: DecodeError) -> None:
-        """Count what cannot be read, and say so now and then."""
-        with self._lock:
-            self._unread += 1
-            now = time.monotonic()
-            if now - self._said < QUIET:
-                return
-            self._said, count, self._unread = now, self._unread, 0
-        logger.warning(
-            "dropped %d message%s on %r: %s", count, "s"[: count != 1], where, one_line(str(error))
-        )
-
-    def _beaten(self) -> None:
-        self._reader.ask_again()
-        if self._reader.connected:
-            with _lock:
-                lanes = list(self.lanes)
-            for lane in lanes:
-                lane.unstall()
-
     def _ends(self) -> bool:
         """End if nobody is left; returns whether it does."""
         with _lock:
@@ -146,7 +123,7 @@ class RoomHub:
                 return False
             if _hubs.get((self.connections, self.settings)) is self:
                 del _hubs[self.connections, self.settings]
-        self._reader.stop()
+        subscribers.end_unused(self.presence.beat_soon)
         self.pool.close()
         with self._lock:
             loop, self._loop = self._loop, None
@@ -166,6 +143,7 @@ def enter(connections: Connections, settings: Settings, lane: RoomLane) -> RoomH
         if hub is None:
             hub = _hubs[connections, settings] = RoomHub(connections, settings)
         hub.lanes.add(lane)
+        lane.hearing = hub.hearing
     hub.start()
     return hub
 

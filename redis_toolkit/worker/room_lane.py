@@ -7,6 +7,7 @@ Rules:
 - A lane that is behind (the connection was cut, or it had too much to hold) reads the log after the last
   message that was taken from it. What is published from then on is put aside, and follows once the log has
   been read to its end. A slow member costs no more than a full lane.
+- After a cut it waits until the room has told its last id: if that is known, nothing was missed.
 - What the log has lost by then is one `Gap`, at its place.
 - What has no id (typing, and what was published by hand) is handed out as it comes, and not read again.
 """
@@ -26,8 +27,10 @@ from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Gap
 from redis_toolkit.room_message import FIRST, Id, before, id_of, read_entry, text_of_id
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker.counters import Counters
+from redis_toolkit.worker.room_hearing import RoomHearing
 
-__all__ = ["PAGE", "Item", "RoomLane"]
+__all__ = ["PAGE", "Item", "Mark", "RoomLane"]
 
 logger = logging.getLogger("redis_toolkit")
 
@@ -41,6 +44,8 @@ MOST_BYTES = 16 * 1024 * 1024
 
 Item = dict[str, Any] | Gap
 _Waiting = tuple[Id | None, Item, int]
+Mark = tuple[Id, list[_Waiting] | None]
+"""The last id that was put into a lane, and what it had put aside then."""
 
 
 class RoomLane:
@@ -51,9 +56,10 @@ class RoomLane:
         kept: what is kept of it.
         own: the connection of the member.
         settings: how many messages, and how many bytes, may wait.
-        unreadable: told of entries of the log that cannot be read.
+        counters: where is counted what cannot be read.
 
     Attributes:
+        hearing: reads what is heard; whoever has the lane subscribed sets it.
         wake: called, from any thread, when there is something to take and nobody looks.
     """
 
@@ -63,15 +69,16 @@ class RoomLane:
         kept: Kept,
         own: Connected,
         settings: Settings,
-        unreadable: Callable[[str, DecodeError], None],
+        counters: Counters,
     ) -> None:
         self.room = room
         self.kept = kept
         self.own = own
         self.channels = (keys.room_channel(room).encode(), keys.room_user_channel(room, own.user).encode())
         self.wake: Callable[[], None] = _nobody
+        self.hearing: RoomHearing
         self._closed = False
-        self._unreadable = unreadable
+        self._counters = counters
         self._max_payload = settings.max_payload
         self._most = min(settings.lane_messages, MOST)
         self._most_bytes = min(settings.lane_bytes, MOST_BYTES)
@@ -81,7 +88,9 @@ class RoomLane:
         self._idle = True
         self._behind = True
         self._aside: list[_Waiting] | None = []  # what came while the log was read; None: too much
+        self._reading = self._aside  # what has come since the log is read
         self._stalled = True  # until it has begun
+        self._cut = False
         self._begun = False
         self._seen = FIRST  # the last one that was put here
         self._taken = FIRST  # the last one that was taken
@@ -93,21 +102,40 @@ class RoomLane:
 
     # -- what comes in ----------------------------------------------------------------------------
 
-    def hear(self, id: Id | None, message: dict[str, Any], size: int) -> None:
+    def hear(self, channel: bytes, body: bytes) -> None:
         """Take a message that was published."""
+        hearing = self.hearing
+        if hearing.body is not body:
+            hearing.read(channel, body)
+        heard = hearing.heard
+        if heard is None:
+            hearing.count(self._counters)
+            return
+        entry = heard[0]
         with self._lock:
             if self._closed:
                 return
-            if id is not None and self._behind:
-                if self._aside is not None:
-                    self._aside.append((id, message, size))
-                    if len(self._aside) > self._most:
-                        self._aside = None
-                return
-            self._add(id, message, size)
+            if entry is not None:
+                if self._behind:
+                    self._put_aside(heard)
+                    return
+                if entry <= self._seen:
+                    return
+                self._seen = entry
+                if hearing.joins == self.own.user and entry > self._joined[0]:
+                    return
+            self._items.append(heard)
+            self._bytes += heard[2]
             if len(self._items) > self._most or self._bytes > self._most_bytes:
                 self._overflow()
-            self._call()
+            if self._idle:
+                self._call()
+
+    def _put_aside(self, heard: _Waiting) -> None:
+        if self._aside is not None:
+            self._aside.append(heard)
+            if len(self._aside) > self._most:
+                self._aside = None
 
     def begin(self, here: Here, entries: list[Entry], since: Id | None) -> None:
         """Begin, once joined: after the last messages before that, or with all those after an id."""
@@ -121,10 +149,23 @@ class RoomLane:
                     self._read(entry)
                 self._seen = last
             self._since, self._reason = time.time(), "not all that was said since then is kept"
-            self._stalled, self._begun = False, True
+            self._stalled, self._begun = self._cut, True
             if since is None:
                 self._catch_up()
             self._call()
+
+    def cut(self, since: float, reason: str) -> None:
+        """Note that it hears nothing since a time (wall-clock seconds), and until it is `back`."""
+        with self._lock:
+            self._cut = self._stalled = True
+        self.fall_behind(since, reason)
+
+    def back(self) -> None:
+        """Note that it hears again, and put aside what that is, until the room has told its last id."""
+        with self._lock:
+            self._cut = False
+            if self._behind:
+                self._aside = []
 
     def fall_behind(self, since: float, reason: str, seen: Id | None = None) -> None:
         """Note that messages may have been missed since a time (wall-clock seconds).
@@ -148,10 +189,29 @@ class RoomLane:
         """The last id that was put here."""
         return self._seen
 
-    def compare(self, last: str, seen: Id) -> None:
-        """See whether a log is the one that was heard: its last id is no less than ``seen`` before that."""
-        if (id_of(last) if last else FIRST) < seen:
+    @property
+    def mark(self) -> Mark:
+        """What is to be known before a room is asked for its last id."""
+        return self._seen, self._aside
+
+    def compare(self, last: str, mark: Mark) -> None:
+        """Compare the last id of the log with what had been heard before it was asked for.
+
+        If it is less, it is another log. If it is the same, nothing was missed before what was put aside;
+        else the log is read. Who was cut off meanwhile waits for the next time.
+        """
+        (seen, aside), newest = mark, id_of(last) if last else FIRST
+        if newest < seen:
             self.fall_behind(time.time(), "the server has lost what it kept of the room", seen)
+            self.unstall()
+            return
+        with self._lock:
+            if aside is self._aside:
+                if aside is not None and self._behind and self._begun and newest <= self._seen:
+                    self._reading = aside
+                    self._catch_up()
+                    self._call()
+                self._unstall()
 
     def _overflow(self) -> None:
         self._items.clear()
@@ -193,7 +253,7 @@ class RoomLane:
         with self._lock:
             if self._items or not self._behind or self._stalled or self._closed:
                 return None
-            self._aside = []
+            self._aside = self._reading = []
             return text_of_id(self._seen)
 
     def fill(self, page: Page) -> None:
@@ -226,8 +286,8 @@ class RoomLane:
 
     def _catch_up(self) -> None:
         """The log has been read to its end: go on with what came meanwhile."""
-        if self._aside is None:
-            return  # too much came: the log has more by now
+        if self._aside is None or self._aside is not self._reading:
+            return  # too much came, or some was missed: the log has more by now
         self._behind, aside = False, self._aside
         for waiting in aside:
             self._add(*waiting)
@@ -240,9 +300,12 @@ class RoomLane:
     def unstall(self) -> None:
         """Read the log, if that is needed."""
         with self._lock:
-            if self._stalled and self._begun:
-                self._stalled = False
-                self._call()
+            self._unstall()
+
+    def _unstall(self) -> None:
+        if self._stalled and self._begun and not self._cut:
+            self._stalled = False
+            self._call()
 
     def rest(self) -> bool:
         """Return whether there is nothing to do; then it wakes somebody when there is."""
@@ -290,7 +353,8 @@ class RoomLane:
         try:
             message = read_entry(*entry, self._max_payload)
         except DecodeError as error:
-            self._unreadable(self.room, error)
+            self._counters.add("undecodable")
+            self.hearing.unreadable(self.room, error)
         else:
             self._add(id_of(text), message, len(entry[1]))
 

@@ -6,6 +6,8 @@ Rules:
 - Beats and leaves are sent by this thread only: no beat can bring back who has left.
 - Whoever has members in a room looks after it. After a beat that failed or was slow, nobody is taken out for
   some time: the others, too, could not say that they are there.
+- Each beat compares the last id of each room with what its members have heard. So does the one after a cut,
+  and only those read the log who have missed something.
 - Who was taken out meanwhile, as this process was stopped or the server has lost everything, joins again with
   the next beat, and reads what was missed.
 - It ends when nobody is left.
@@ -25,10 +27,9 @@ from redis_toolkit._core.flows import rooms
 from redis_toolkit._core.flows.rooms import Connected, Here, Kept
 from redis_toolkit._core.recovery import Failed, Fate
 from redis_toolkit._core.sync_driver import LinkDriver
-from redis_toolkit.room_message import Id
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.heartbeat import ServerClock
-from redis_toolkit.worker.room_lane import RoomLane
+from redis_toolkit.worker.room_lane import Mark, RoomLane
 from redis_toolkit.worker.trouble import Trouble
 
 __all__ = ["RoomPresence"]
@@ -49,7 +50,6 @@ class RoomPresence:
         settings: the lease.
         clock: what it keeps in time with the server.
         alone: asked when nobody is left: whether it may end.
-        beaten: called after each beat that worked.
     """
 
     def __init__(
@@ -58,11 +58,9 @@ class RoomPresence:
         settings: Settings,
         clock: ServerClock,
         alone: Callable[[], bool],
-        beaten: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._alone = alone
-        self._beaten = beaten
         self._lease_ms = int(settings.lease * 1000)
         self._interval = settings.lease / 3
         self._driver = LinkDriver(connections, timeout=max(self._interval, SLOW))
@@ -129,6 +127,7 @@ class RoomPresence:
 
     def _beat_or_tell(self) -> None:
         pause = self._interval
+        self._due = time.monotonic() + pause  # first: who wants one soon may say so from now on
         try:
             self._beat_all()
             self._trouble.over()
@@ -137,7 +136,7 @@ class RoomPresence:
             if failure.fate is not Fate.REFUSED:
                 pause = min(0.5, pause)
             self._trouble.tell(failure)
-        self._due = time.monotonic() + pause
+            self._due = min(self._due, time.monotonic() + pause)
 
     def _distrust(self) -> None:
         self._trusted = time.monotonic() + 2 * self._interval
@@ -150,13 +149,12 @@ class RoomPresence:
             try:
                 self._beat(chunk)
             except Failed as failure:
-                if failure.fate is not Fate.REFUSED or len(chunk) == 1:
+                if failure.fate is not Fate.REFUSED:
                     raise
                 self._apart(chunk)
-        self._beaten()
 
     def _apart(self, chunk: list[tuple[str, Kept, list[RoomLane]]]) -> None:
-        """Beat for each room by itself, as one is refused; raises the last refusal."""
+        """Beat for each room by itself, as one is refused: that reads its log. Raises the last refusal."""
         refusal: Failed | None = None
         for place in chunk:
             try:
@@ -165,34 +163,37 @@ class RoomPresence:
                 if failure.fate is not Fate.REFUSED:
                     raise
                 refusal = failure
+                for lane in place[-1]:
+                    lane.unstall()
         if refusal is not None:
             raise refusal
 
     def _beat(self, chunk: list[tuple[str, Kept, list[RoomLane]]]) -> None:
         sent = time.monotonic()
         beats = [(room, kept, [lane.own for lane in lanes]) for room, kept, lanes in chunk]
-        seen = [[lane.seen for lane in lanes] for _, _, lanes in chunk]
+        marks = [[lane.mark for lane in lanes] for _, _, lanes in chunk]
         heard = self._driver.run(rooms.beat(beats, self._lease_ms))
         received = time.monotonic()
         if received - sent > SLOW:
             self._distrust()
         else:
             self._clock.update(heard[-1].now, sent, received)
-        for (_, _, lanes), before, here in zip(chunk, seen, heard, strict=True):
+        for (_, _, lanes), before, here in zip(chunk, marks, heard, strict=True):
             self._compare(lanes, before, here)
         if received >= self._trusted:
             lapsed = [(room, kept) for (room, kept, _), here in zip(chunk, heard, strict=True) if here.lapsed]
             self._driver.run(rooms.sweep(lapsed))
 
-    def _compare(self, lanes: list[RoomLane], seen: list[Id], here: Here) -> None:
+    def _compare(self, lanes: list[RoomLane], marks: list[Mark], here: Here) -> None:
         """See who had been taken out, and whether the log is still the one that was heard."""
-        for lane, before, entry in zip(lanes, seen, here.announced, strict=True):
+        for lane, before, entry in zip(lanes, marks, here.announced, strict=True):
             if entry:
                 logger.warning(
                     "%r was taken for lost in room %r, and has joined again", lane.own.user, lane.room
                 )
                 since = time.time() - 2 * self._interval
-                lane.fall_behind(since, "the room took this member for lost, or has lost all", before)
+                lane.fall_behind(since, "the room took this member for lost, or has lost all", before[0])
+                lane.unstall()
             else:
                 lane.compare(here.last, before)
 

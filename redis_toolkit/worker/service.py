@@ -53,6 +53,7 @@ class Service:
         connections: where connections come from.
         settings: its numbers.
         report: called with each `Gap`.
+        counters: where is counted what went another way than the usual one.
         close_loop: closes what the app has open on the running loop.
     """
 
@@ -64,6 +65,7 @@ class Service:
         connections: Connections,
         settings: Settings,
         report: Callable[[Gap], None],
+        counters: Counters,
         close_loop: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._app = app
@@ -73,7 +75,7 @@ class Service:
         self._settings = settings
         self._report = report
         self._close_loop = close_loop
-        self.counters = Counters()
+        self.counters = counters
         self._lock = threading.RLock()
         self._node: Node | None = None
         self._stopped: Node | None = None

@@ -2,57 +2,42 @@
 
 Rules:
 
-- It begins with the first who hears anything, and ends with the last one.
-- Each SUBSCRIBE names one channel, so that each has one answer: answers come in the order of asking.
 - The reader never waits: who hears has to take a message without doing anything about it.
 - Silence is not health: after ``ping_interval`` seconds without a byte the server is pinged, and after
   as long again the connection is given up.
-- A connection that was cut is made again. All are told that it was cut, and that they are subscribed again.
+- A connection that was cut is made again, and all is asked for in one packet. Everybody is told that it was
+  cut, and that they are subscribed again; when all have been told, those who watch for it are.
 - A channel that an ACL refuses is an error for who begins to hear it. Later it is asked for again and again,
   while the others are heard.
-- In a forked child nobody hears anything, and nothing is said on the connection, which is the parent's.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
+import re
 import threading
-from collections import Counter, deque
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol
 
 from redis_toolkit._core.connection import NOTHING, Connections, Link
 from redis_toolkit._core.flow import Command
 from redis_toolkit._core.recovery import Failed, Fate, describe, pause_of_the_cut, reconnecting, sort
 from redis_toolkit.errors import OutcomeUnknown, PermissionDenied, RedisToolkitError, ServerUnreachable
 from redis_toolkit.settings import Settings
+from redis_toolkit.worker.hearer import Hearer
+from redis_toolkit.worker.subscriptions import Subscriptions
 from redis_toolkit.worker.trouble import Trouble
 
-__all__ = ["Hearer", "Subscriber", "enter", "leave"]
+__all__ = ["Subscriber"]
 
 logger = logging.getLogger("redis_toolkit")
 
 FULL_DISK = "MISCONF"
 """How a server refuses a PING that cannot write to its disk. It is alive, and subscribes and publishes."""
-
-
-class Hearer(Protocol):
-    """Somebody who hears channels. All of it is called by the reader's thread, or by who enters."""
-
-    @property
-    def channels(self) -> tuple[bytes, ...]:
-        """Exact names."""
-
-    def hear(self, channel: bytes, body: bytes) -> None:
-        """Take a message."""
-
-    def cut(self) -> None:
-        """Know that messages may be missed from now on."""
-
-    def back(self) -> None:
-        """Know that it is subscribed again."""
+OTHERS = re.compile(r"'(unsubscribe|ping)\b")
+"""What else an ACL may refuse us; it is no answer to a SUBSCRIBE."""
 
 
 class Subscriber:
@@ -61,6 +46,9 @@ class Subscriber:
     Args:
         connections: where its connection comes from.
         settings: ping interval and reconnect cap.
+
+    Attributes:
+        watching: called by the reader when all are subscribed again, and have been told so.
     """
 
     def __init__(self, connections: Connections, settings: Settings) -> None:
@@ -68,13 +56,13 @@ class Subscriber:
         self._settings = settings
         self._hearers: dict[bytes, tuple[Hearer, ...]] = {}
         self._waiting: dict[Hearer, Future[None]] = {}
-        self._confirmed: set[bytes] = set()
-        self._refused: set[bytes] = set()
-        self._asked: deque[bytes] = deque()
-        self._unanswered: Counter[bytes] = Counter()
+        self._channels = Subscriptions()
         self._drained: dict[bytes, threading.Event] = {}
         self._link: Link | None = None
-        self._cut = False
+        self._started = self._cut = False
+        self._heard = time.time()
+        self._missed: tuple[float, str] = (self._heard, "")
+        self.watching: set[Callable[[], None]] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._failure: RedisToolkitError | None = None
@@ -83,8 +71,26 @@ class Subscriber:
         self._thread = threading.Thread(target=self._run, name="rt-subscriber", daemon=True)
 
     def start(self) -> None:
-        """Start its thread."""
-        self._thread.start()
+        """Start its thread, which may be asked for again.
+
+        In a thread, as Ctrl-C, which the main thread gets, must not come in between: others would wait for
+        one that was never started.
+        """
+        if not self._started:
+            starting = threading.Thread(target=self._start, name="rt-subscriber-start", daemon=True)
+            starting.start()
+            starting.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._started:
+                self._thread.start()
+                self._started = True
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody hears anything."""
+        return bool(self._hearers)
 
     @property
     def ended(self) -> bool:
@@ -100,12 +106,11 @@ class Subscriber:
                 return confirmed
             for channel in hearer.channels:
                 self._hearers[channel] = (*self._hearers.get(channel, ()), hearer)
-            missing = [channel for channel in hearer.channels if channel not in self._confirmed]
-            if missing or self._link is None:
-                self._waiting[hearer] = confirmed
-                self._ask([channel for channel in missing if not self._unanswered[channel]])
-            else:
+            if self._link is not None and self._channels.confirmed.issuperset(hearer.channels):
                 confirmed.set_result(None)
+            else:
+                self._waiting[hearer] = confirmed
+                self._ask(self._channels.unasked(hearer.channels))
         return confirmed
 
     def drain(self, hearer: Hearer) -> None:
@@ -115,35 +120,34 @@ class Subscriber:
             if self._link is None or self._stopping.is_set():
                 return
             alone = [channel for channel in hearer.channels if self._hearers.get(channel) == (hearer,)]
-            self._confirmed.difference_update(alone)
             token = f"drained-{next(_numbers)}".encode()
             self._drained[token] = heard
-            self._send([("UNSUBSCRIBE", *alone)] if alone else [])
-            self._send([("PING", token)])
+            self._send([*self._channels.leave(alone), ("PING", token)])
         heard.wait(self._settings.ping_interval)
 
-    def remove(self, hearer: Hearer) -> bool:
-        """Let somebody hear nothing any more; returns whether nobody is left."""
-        gone = []
+    def remove(self, hearer: Hearer) -> None:
+        """Let somebody hear nothing any more, from now on, without waiting. May be called again."""
         with self._lock:
-            self._waiting.pop(hearer, None)
-            for channel in hearer.channels:
-                others = tuple(one for one in self._hearers.get(channel, ()) if one is not hearer)
+            heard = {
+                channel: tuple(one for one in self._hearers.get(channel, ()) if one is not hearer)
+                for channel in hearer.channels
+            }
+            gone = [channel for channel, others in heard.items() if not others]
+            self._send(self._channels.leave(gone))
+            self._channels.refused.difference_update(gone)
+            for channel, others in heard.items():
                 if others:
                     self._hearers[channel] = others
-                elif self._hearers.pop(channel, None):
-                    if channel in self._confirmed or self._unanswered[channel]:
-                        gone.append(channel)
-                    self._confirmed.discard(channel)
-                    self._refused.discard(channel)
-            if gone:
-                self._send([("UNSUBSCRIBE", *gone)])
-            return not self._hearers
+                else:
+                    self._hearers.pop(channel, None)
+            waiting = self._waiting.pop(hearer, None)
+        if waiting is not None and waiting.set_running_or_notify_cancel():
+            waiting.set_exception(ServerUnreachable("it was left before it was subscribed"))
 
     def has(self, hearer: Hearer) -> bool:
         """Return whether somebody's channels are all confirmed, as far as is known."""
         with self._lock:
-            return not self._cut and self._confirmed.issuperset(hearer.channels)
+            return not self._cut and self._channels.confirmed.issuperset(hearer.channels)
 
     def stop(self) -> None:
         """End the thread, and close the connection."""
@@ -153,7 +157,7 @@ class Subscriber:
             self._send([("UNSUBSCRIBE",), ("PING",)])
         if retry is not None:
             retry.cancel()
-        if self._thread is not threading.current_thread():
+        if self._started and self._thread is not threading.current_thread():
             self._thread.join(self._settings.ping_interval)
         if self._thread.is_alive() and self._link is not None:
             self._link.close()
@@ -186,7 +190,8 @@ class Subscriber:
         if link is not None:
             link.close()
         for confirmed in waiting:
-            confirmed.set_exception(error or ServerUnreachable("the subscriptions have ended"))
+            if confirmed.set_running_or_notify_cancel():
+                confirmed.set_exception(error or ServerUnreachable("the subscriptions have ended"))
 
     def _connect(self) -> None:
         """Connect, and ask for everything."""
@@ -194,25 +199,23 @@ class Subscriber:
         with self._lock:
             self._link = link
             self._ask(list(self._hearers))
-            if self._stopping.is_set() or not self._asked:
+            if self._stopping.is_set() or self._channels.next is None:
                 self._cut = False
 
     def _lose(self, failure: Failed) -> None:
         """Tell everybody, and connect until it succeeds, or until stopped."""
         with self._lock:
             link, self._link = self._link, None
-            self._confirmed.clear()
-            self._refused.clear()
-            self._asked.clear()
-            self._unanswered.clear()
-            self._cut = True
+            self._channels.clear()
+            if not self._cut:
+                self._cut, self._missed = True, (self._heard, failure.why)
             self._nothing_more()
         if link is not None:
             link.close()
         if self._stopping.is_set():
             return
         for hearer in self._everybody():
-            hearer.cut()
+            hearer.cut(*self._missed)
         self._trouble.tell(failure)
         cap = self._settings.reconnect_cap
         if self._stopping.wait(pause_of_the_cut(cap)):
@@ -229,6 +232,7 @@ class Subscriber:
         link, interval, asked = self._link, self._settings.ping_interval, False
         if link is None:
             return
+        hearers = self._hearers
         while True:
             reply = link.poll(interval)
             if reply is NOTHING:
@@ -240,25 +244,36 @@ class Subscriber:
                     link.send([("PING",)])
                 continue
             asked = False
+            self._heard = time.time()
             if isinstance(reply, list):
-                if reply[0] == b"message":
-                    for hearer in self._hearers.get(reply[1], ()):
-                        hearer.hear(reply[1], reply[2])
-                elif reply[0] == b"subscribe":
+                kind = reply[0]
+                if kind == b"message":
+                    _, channel, body = reply
+                    for hearer in hearers.get(channel, ()):
+                        hearer.hear(channel, body)
+                elif kind == b"subscribe":
                     self._answered(None)
-                elif reply[0] == b"pong":
+                elif kind == b"pong":
                     self._drain(reply[1])
             elif isinstance(reply, bytes):  # a PONG to who is subscribed to nothing any more
                 self._drain(reply)
-            elif isinstance(reply, Exception) and not str(reply).startswith(FULL_DISK):
-                with self._lock:
-                    doing = describe(("SUBSCRIBE", *list(self._asked)[:1]))
-                failure = sort(reply, sent=False, where=link.where, doing=doing)
-                if not self._asked or not isinstance(failure.error, PermissionDenied):
-                    raise failure from reply
-                self._answered(failure)
+            elif isinstance(reply, Exception):
+                self._refuse(reply, link.where)
             if self._stopping.is_set():
                 return
+
+    def _refuse(self, reply: Exception, where: str) -> None:
+        """Take an error: of a SUBSCRIBE that an ACL forbids, or `Failed` is raised."""
+        text = str(reply)
+        if text.startswith(FULL_DISK) or (text.startswith("NOPERM") and OTHERS.search(text)):
+            return
+        with self._lock:
+            channel = self._channels.next
+        doing = "SUBSCRIBE" if channel is None else describe(("SUBSCRIBE", channel))
+        failure = sort(reply, sent=False, where=where, doing=doing)
+        if channel is None or not isinstance(failure.error, PermissionDenied):
+            raise failure from reply
+        self._answered(failure)
 
     def _drain(self, token: bytes) -> None:
         heard = self._drained.pop(token, None)
@@ -274,36 +289,40 @@ class Subscriber:
     def _answered(self, failure: Failed | None) -> None:
         """Take the answer to what was asked for first."""
         with self._lock:
-            channel = self._asked.popleft()
-            self._unanswered[channel] -= 1
+            channel, channels = self._channels.next or b"", self._channels
             hearers = self._hearers.get(channel, ())
-            late = failure is None and channel in self._refused
-            if failure is not None:
-                self._refused.add(channel)
-            elif hearers and not self._unanswered[channel]:
-                self._confirmed.add(channel)
-                self._refused.discard(channel)
-            if not self._unanswered[channel]:
-                del self._unanswered[channel]
+            late = failure is None and channel in channels.refused
+            channels.answer(refused=failure is not None, wanted=bool(hearers))
             done = [
                 self._waiting.pop(one)
                 for one in hearers
-                if one in self._waiting and (failure or self._confirmed.issuperset(one.channels))
+                if one in self._waiting and (failure or channels.confirmed.issuperset(one.channels))
             ]
-            back = self._cut and not self._asked
+            back = self._cut and channels.next is None
             self._cut = self._cut and not back
         for confirmed in done:
+            if not confirmed.set_running_or_notify_cancel():
+                continue  # nobody waits for it any more
             if failure is not None:
                 confirmed.set_exception(failure.error)
             else:
                 confirmed.set_result(None)
         if failure is not None:
             self._ask_again_later(failure)
-        for hearer in self._everybody() if back else hearers if late else ():
-            hearer.cut()
-            hearer.back()
-        if back and not self._refused:
+        if back:
+            self._tell_back(self._everybody(), *self._missed)
+        elif late:
+            self._tell_back(set(hearers), self._heard, "it could not be heard for some time")
+        if back and not channels.refused:
             self._trouble.over()
+
+    def _tell_back(self, hearers: set[Hearer], since: float, reason: str) -> None:
+        """Tell that they are subscribed again; who came meanwhile was not told of the cut."""
+        for hearer in hearers:
+            hearer.cut(since, reason)
+            hearer.back()
+        for watch in list(self.watching):
+            watch()
 
     def _ask_again_later(self, failure: Failed) -> None:
         """Ask again for what was refused, from a thread of its own, as the reader may always be busy."""
@@ -318,7 +337,7 @@ class Subscriber:
     def _ask_again(self) -> None:
         with self._lock:
             self._retry = None
-            self._ask([channel for channel in self._refused if not self._unanswered[channel]])
+            self._ask(self._channels.unasked(self._channels.refused))
 
     def _everybody(self) -> set[Hearer]:
         with self._lock:
@@ -326,14 +345,12 @@ class Subscriber:
 
     def _ask(self, channels: list[bytes]) -> None:
         """Subscribe to channels, if there is a connection; the lock is held."""
-        if self._link is not None and channels:
-            self._asked.extend(channels)
-            self._unanswered.update(channels)
-            self._send([("SUBSCRIBE", channel) for channel in channels])
+        if self._link is not None:
+            self._send(self._channels.ask(channels))
 
     def _send(self, commands: list[Command | bytes]) -> None:
         """Send what the server answers to the reader; the lock is held."""
-        if self._link is not None:
+        if self._link is not None and commands:
             try:
                 self._link.send(commands)
             except Failed as failure:
@@ -341,37 +358,3 @@ class Subscriber:
 
 
 _numbers = itertools.count(1)
-_subscribers: dict[tuple[Connections, Settings], Subscriber] = {}
-_lock = threading.Lock()
-
-
-def enter(connections: Connections, settings: Settings, hearer: Hearer) -> tuple[Subscriber, Future[None]]:
-    """Let somebody hear; returns by whom, and what is done once the server has confirmed it."""
-    with _lock:
-        found = _subscribers.get((connections, settings))
-        if found is None or found.ended:
-            found = _subscribers[connections, settings] = Subscriber(connections, settings)
-            found.start()
-        return found, found.add(hearer)
-
-
-def leave(subscriber: Subscriber, hearer: Hearer) -> None:
-    """Let somebody hear nothing any more but what was published before; the last one ends the connection."""
-    subscriber.drain(hearer)
-    with _lock:
-        last = subscriber.remove(hearer)
-        if last:
-            for name in [name for name, one in _subscribers.items() if one is subscriber]:
-                del _subscribers[name]
-    if last:
-        subscriber.stop()
-
-
-def _forget() -> None:
-    """In a forked child: another thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-    _subscribers.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -135,7 +135,7 @@ def test_what_comes_too_early_waits_at_the_door_behind_what_was_missed() -> None
     door.begin(missed=False)
     door.hear(b"c", b"2")
     assert lane.items == [b"1", b"2"]
-    door.cut()
+    door.cut(0.0, "")
     door.hear(b"c", b"3")
     assert lane.items == [b"1", b"2"]
     door.back()
@@ -146,7 +146,7 @@ def test_what_comes_too_early_waits_at_the_door_behind_what_was_missed() -> None
 def test_a_door_that_was_cut_before_it_is_opened() -> None:
     lane = Taken()
     door = Door((b"c",), lane)
-    door.cut()
+    door.cut(0.0, "")
     door.begin(missed=False)
     door.hear(b"c", b"1")
     assert lane.items == []

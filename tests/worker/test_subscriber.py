@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from redis_toolkit import App
-from redis_toolkit.worker import subscriber
-from redis_toolkit.worker.subscriber import Subscriber, enter, leave
+from redis_toolkit.worker import subscribers
+from redis_toolkit.worker.subscriber import Subscriber
+from redis_toolkit.worker.subscribers import enter, leave
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 from tests.worker.fakes import no_threads_left
@@ -24,7 +25,7 @@ class Ear:
     def hear(self, channel: bytes, body: bytes) -> None:
         self.heard.append(body.decode())
 
-    def cut(self) -> None:
+    def cut(self, since: float, reason: str) -> None:
         self.heard.append("cut")
 
     def back(self) -> None:
@@ -61,7 +62,7 @@ def test_it_begins_with_the_first_and_ends_with_the_last(app: App, bus: Server) 
     leave(one, second)
     assert second.heard == ["b", "c", "late"]
     assert one.ended
-    assert not subscriber._subscribers
+    assert not subscribers._subscribers
     again, third = come(app, "a")
     assert again is not one
     leave(again, third)
