@@ -141,7 +141,7 @@ class Entrance:
         return rooms.join(self._room, self._kept, lease_ms, membership._lane.own, self._history)
 
     def _leave(self, membership: Membership) -> Flow[None]:
-        """Leave again: somebody has stopped it meanwhile, and the leave may have been there before the join."""
+        """Leave again: somebody has stopped it meanwhile, and that leave may have come before the join."""
         return rooms.leave([(self._room, self._kept, [membership._lane.own])])
 
     def _end(self, membership: Membership, sent: float, here: Here, entries: list[Entry]) -> None:

@@ -88,7 +88,10 @@ class RoomHub:
 
     def add(self, lane: RoomLane) -> Future[None]:
         """Let a lane hear its room; returns what is done once it is subscribed."""
-        return self._reader.add(lane)
+        confirmed = self._reader.add(lane)
+        if lane.closed:  # somebody has stopped it before
+            self._reader.remove(lane)
+        return confirmed
 
     def exit(self, lane: RoomLane) -> Future[None] | None:
         """End a lane, and leave; returns what is done when the room knows, or None if it had ended before."""
