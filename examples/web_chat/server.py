@@ -72,6 +72,13 @@ def message_id(value: object) -> str | None:
     raise Refused("That is not the id of a message.")
 
 
+def host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
 def older(page: list[dict[str, Any]]) -> str | None:
     """Return before which message there may be more than this page."""
     return page[0]["id"] if len(page) == PAGE else None
@@ -207,7 +214,7 @@ async def chat(socket: WebSocket) -> None:
     asked = socket.query_params
     origin = socket.headers.get("origin")
     try:
-        if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+        if origin is not None and host_of(origin) != socket.headers.get("host"):
             raise Refused("This chat is not for pages from elsewhere.")
         user, room = name(asked.get("user"), "Your name"), name(asked.get("room"), "The room's name")
         since = message_id(asked.get("since"))

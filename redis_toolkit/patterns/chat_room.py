@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import seconds_of
 from redis_toolkit.message import Gap
 from redis_toolkit.patterns.joining import Entrance
-from redis_toolkit.patterns.membership import Joining, Membership
+from redis_toolkit.patterns.membership import PATIENCE, Joining, Membership
 from redis_toolkit.patterns.room_calls import MAX_HISTORY, RoomCalls, checked_name
 from redis_toolkit.patterns.room_views import Member, RoomInfo
 from redis_toolkit.patterns.running import sibling
@@ -142,14 +143,13 @@ class ChatRoom:
     def leave(self, user: str) -> None:
         """Stop all memberships that this process has for a user in this room."""
         loops.check_blocking("leave")
-        for membership in self._entered(user):
-            membership.result(10.0)
+        wait(self._entered(user), timeout=PATIENCE)
 
     async def aleave(self, user: str) -> None:
         """Await what `leave` does."""
         ended = [asyncio.wrap_future(one) for one in self._entered(user)]
         if ended:
-            await asyncio.wait(ended, timeout=10.0)
+            await asyncio.wait(ended, timeout=PATIENCE)
 
     def members(self) -> list[Member]:
         """Return who is in the room, in all processes, by name.

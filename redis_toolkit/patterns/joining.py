@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import rooms
 from redis_toolkit._core.flows.rooms import Connected, Entry, Here, Kept
 from redis_toolkit._core.ids import new_id
@@ -87,6 +88,8 @@ class Entrance:
                 raise self._late(error) from error
             sent = time.monotonic()
             self._end(membership, sent, *self._app._driver.run(self._join(membership)))
+            if not membership.active:
+                self._app._driver.run(self._leave(membership))
         except BaseException:
             self._give_up()
             raise
@@ -104,6 +107,8 @@ class Entrance:
             await membership._watch_loop()
             sent = time.monotonic()
             self._end(membership, sent, *await self._app._async_driver.run(self._join(membership)))
+            if not membership.active:
+                await self._app._async_driver.run(self._leave(membership))
         except BaseException:
             self._give_up()
             raise
@@ -126,7 +131,7 @@ class Entrance:
             return
         if binding.is_async:
             loop = loop or asyncio._get_running_loop() or hub.loop().loop
-            turns = LoopTurns(lane, binding, self._on_gap, loop, membership._aread, membership._drop)
+            turns = LoopTurns(lane, binding, self._on_gap, loop, membership._aread, membership._drop_soon)
             lane.wake = turns.wake
         else:
             lane.wake = PoolTurns(lane, binding, self._on_gap, hub.pool, membership._read).wake
@@ -134,6 +139,10 @@ class Entrance:
     def _join(self, membership: Membership) -> Any:
         lease_ms = int(self._app.settings.lease * 1000)
         return rooms.join(self._room, self._kept, lease_ms, membership._lane.own, self._history)
+
+    def _leave(self, membership: Membership) -> Flow[None]:
+        """Leave again: somebody has stopped it meanwhile, and that leave may have come before the join."""
+        return rooms.leave([(self._room, self._kept, [membership._lane.own])])
 
     def _end(self, membership: Membership, sent: float, here: Here, entries: list[Entry]) -> None:
         lane = membership._lane

@@ -169,7 +169,7 @@ class Membership(Stopping):
             self._bell.ring(self._loop, self._awaited.set)
         except RuntimeError:  # the loop has been closed: nobody takes it any more
             if not self._lane.closed:
-                self._drop()
+                self._drop_soon()
 
     def _next_taken(self) -> dict[str, Any] | None:
         """Return the next message of those that are there; None when there is none."""
@@ -213,6 +213,10 @@ class Membership(Stopping):
     def _drop(self) -> None:
         """Leave without waiting for it, as the loop ends on which it was."""
         self._hub.exit(self._lane)
+
+    def _drop_soon(self) -> None:
+        """Leave in another thread: who calls this, to wake somebody, holds the lock of the lane."""
+        self._hub.pool.submit(self._drop)
 
     async def _until_loop_ends(self) -> AsyncGenerator[None]:
         """Leave when the loop ends: `asyncio.run` closes the loop's generators last."""

@@ -2,7 +2,7 @@
 
 Rules:
 
-- It begins with the first member, and ends with the last one.
+- It begins with the first member, and ends with the last one. Callbacks that run then get the grace period.
 - Members hear over the one subscribed connection that the process has.
 - At exit, whoever is still there leaves.
 - In a forked child, the memberships of the parent have ended, without a word to the server.
@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -128,8 +129,16 @@ class RoomHub:
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
-            loop.stop(time.monotonic())
+            grace = self.settings.grace
+            loop.stop(time.monotonic() + grace, _others_end(grace))
         return True
+
+
+async def _others_end(grace: float) -> None:
+    """Let callbacks finish: one of them may be the one that has left."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=grace)
 
 
 _hubs: dict[tuple[Connections, Settings], RoomHub] = {}

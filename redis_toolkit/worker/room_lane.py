@@ -142,7 +142,7 @@ class RoomLane:
         with self._lock:
             last = id_of(here.last) if here.last else FIRST
             self._joined = last, here.announced[0]
-            self._seen = self._taken = last if since is None else since
+            self._seen = self._taken = last if since is None else min(since, last)
             if entries:
                 self._seen = self._taken = before(id_of(entries[0][0].decode("ascii")))
                 for entry in entries:
@@ -150,6 +150,8 @@ class RoomLane:
                 self._seen = last
             self._since, self._reason = time.time(), "not all that was said since then is kept"
             self._stalled, self._begun = self._cut, True
+            if since is not None and since > last:
+                self._lose("the room has no such message: it has lost what it kept, or the id was made up")
             if since is None:
                 self._catch_up()
             self._call()
@@ -264,21 +266,24 @@ class RoomLane:
             first = id_of(page.first) if page.first else None
             last = id_of(page.last) if page.last else FIRST
             if self._has_lost(first, last):
-                channel = keys.room_channel(self.room)
-                self._items.append((None, Gap((channel,), self._since, time.time(), self._reason), 0))
-                self._since = time.time()
+                self._lose(self._reason)
             for entry in page.entries:
                 self._read(entry)
             if page.complete:
                 self._seen = last if last < self._seen else max(self._seen, last)
                 self._catch_up()
 
+    def _lose(self, reason: str) -> None:
+        gap = Gap((keys.room_channel(self.room),), self._since, time.time(), reason)
+        self._items.append((None, gap, 0))
+        self._since = time.time()
+
     def _has_lost(self, first: Id | None, last: Id) -> bool:
         """Return whether the log may have lost something after what was seen."""
         known, self._known = self._known, None
         seen = known if known is not None and known > self._reported else self._seen
         # The log is another one, and the one before is gone; or it begins behind what was seen.
-        lost = last < seen or (last > seen and (first is None or first > seen))
+        lost = last < seen or (last > seen and (first is None or before(first) > seen))
         if lost and seen != FIRST:
             self._reported = seen
             return True

@@ -25,7 +25,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.errors import PayloadMismatch, RedisToolkitError
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.room_message import own_copy
-from redis_toolkit.worker import forked
+from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.bell import bell_of
 from redis_toolkit.worker.room_crew import BATCH, Runner, crew_of
 from redis_toolkit.worker.room_lane import Item, RoomLane
@@ -142,7 +142,7 @@ class LoopTurns(_Callbacks):
         on_gap: called with each gap, or None.
         loop: where.
         read: reads the log after an id.
-        ended: called when its loop, or somebody else, has ended it.
+        ended: called when its loop, or somebody else, has ended it; it must not wait for the lane.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class LoopTurns(_Callbacks):
         """Begin a callback; returns what has to be awaited, or None when it has ended."""
         try:
             rest = begin(self._coroutine, item)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._raised(error, before, task)
             return None
         if rest is None and forked.generation != before:
@@ -249,10 +249,12 @@ class LoopTurns(_Callbacks):
             await rest
             if forked.generation != before:
                 forked.end_fork(before)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._raised(error, before, task)
 
     def _raised(self, error: BaseException, before: int, task: asyncio.Task[None]) -> None:
+        if isinstance(error, GeneratorExit) and not handling.is_running(task):
+            raise error  # the loop is gone; any other, also `SystemExit`, would end it for all who are on it
         forked.end_fork(before, error)
         if isinstance(error, asyncio.CancelledError) and task.cancelling():
             raise error

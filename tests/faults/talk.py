@@ -226,7 +226,9 @@ class Talk(Flowing):
 
     # -- who talks, and who comes and goes --------------------------------------------------------
 
-    def _either(self, awaited: bool, called: Callable[..., Any], later: Callable[..., Any], *args: Any) -> Any:
+    def _either(
+        self, awaited: bool, called: Callable[..., Any], later: Callable[..., Any], *args: Any
+    ) -> Any:
         return self._background.run(later(*args)) if awaited else called(*args)
 
     def _talk(self, way: str, with_id: bool, awaited: bool) -> None:
@@ -291,7 +293,9 @@ class Talk(Flowing):
             last = self._sent(False, self.others.send_message, "dan", "the end", id="the end") or ""
         end = id_of(last)
         try:
-            eventually(lambda: all(seat.ids and seat.ids[-1] >= end for seat in self.heard), LONG, what="the end")
+            eventually(
+                lambda: all(seat.ids and seat.ids[-1] >= end for seat in self.heard), LONG, what="the end"
+            )
         except AssertionError as error:
             error.add_note(f"{last}; ends: {[(seat.user, seat.items[-1:]) for seat in self.heard]}")
             raise
@@ -370,4 +374,6 @@ def _differ(seat: Heard, expected: list[Id]) -> str:
     missing = [one for one in expected if one not in set(heard)]
     more = [one for one in heard if one not in set(expected)]
     twice = len(heard) - len(set(heard))
-    return f"{seat.user}: {len(heard)} of {len(expected)}; missing {missing[:9]}, more {more[:9]}, {twice} twice"
+    return (
+        f"{seat.user}: {len(heard)} of {len(expected)}; missing {missing[:9]}, more {more[:9]}, {twice} twice"
+    )

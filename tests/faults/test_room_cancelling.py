@@ -199,5 +199,3 @@ def test_an_iteration_that_is_cancelled_at_every_await_and_begun_again_loses_not
         return got
 
     assert awaiting(proxy.url, iterate, **quickly) == said
-
-

@@ -261,6 +261,14 @@ class TestMarking:
         assert READ not in all_keys(server)
         assert unread(server).count == 1
 
+    def test_ids_between_those_that_there_are_are_not_kept(self, server: Server) -> None:
+        now = server_ms(server)
+        first, last = put_broadcast(server, ms=now - 2000), put_broadcast(server, ms=now - 1000)
+        assert mark(server, NoticeId(now - 1500, 7, broadcast=True)) == 0
+        assert mark(server, NoticeId(now - 1500, 8, broadcast=True), last) == 1
+        assert fields(server, READ) == {last.entry: "1"}
+        assert ids(unread(server)) == [first]
+
     @pytest.mark.fault(34, "chat")
     def test_a_foreign_value_leaves_no_half_effect(self, server: Server) -> None:
         sent = send(server)

@@ -158,6 +158,20 @@ class TestPresence:
         drive(server, rooms.leave([(ROOM, KEPT, [one("ann")])]))
         assert not ask(server, "EXISTS", MEMBERS)
 
+    def test_a_user_is_there_for_the_longest_lease_of_the_connections(self, server: Server) -> None:
+        long = here(server, one("ann"), lease_ms=60 * LEASE).now + 60 * LEASE
+        short = here(server, one("ann", "c2")).now + LEASE
+        assert scores(server, MEMBERS) == {"ann": long}
+        assert ask(server, "PTTL", keys.room_user(ROOM, "ann")) > 59 * LEASE
+        drive(server, rooms.leave([(ROOM, KEPT, [one("ann")])]))
+        assert scores(server, MEMBERS) == {"ann": short}
+
+    def test_a_clock_that_was_put_back_keeps_nobody(self, server: Server) -> None:
+        here(server, one("ann"))
+        ask(server, "ZADD", MEMBERS, server_ms(server) + HOUR, "ann")
+        now = here(server, one("ann", since=1)).now
+        assert scores(server, MEMBERS) == {"ann": now + LEASE}
+
     def test_who_is_lost_is_announced_once(self, server: Server) -> None:
         here(server, one('a"n/n'), one("ben"))
         ask(server, "ZADD", MEMBERS, 5, 'a"n/n')

@@ -114,9 +114,10 @@ def test_a_name_that_will_not_do_is_refused(
         assert hear(browser, "refused")["text"] == answer
 
 
-def test_a_page_from_elsewhere_is_refused(address: str) -> None:
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://[", ""])
+def test_a_page_from_elsewhere_is_refused(address: str, origin: str) -> None:
     place = f"{address.replace('http', 'ws')}/chat?user=Ann&room=odd"
-    with connect(place, origin=Origin("https://elsewhere.example"), open_timeout=DEADLINE) as browser:
+    with connect(place, origin=Origin(origin), open_timeout=DEADLINE) as browser:
         assert hear(browser, "refused")["text"] == "This chat is not for pages from elsewhere."
 
 

@@ -246,12 +246,12 @@ def mark_read(user: str, ids: Sequence[NoticeId], event: bytes, limits: Limits) 
         return (yield from _mark(user, limits, event, own=own))
     mine = yield from _own(user, limits, 0, START)
     since = max(mine.read_to, NoticeId(max(mine.now - limits.age_ms, 0), broadcast=True))
-    before = yield from _broadcasts(since, 0, mine.read, count=True)
-    after = yield from _broadcasts(since, 0, mine.read | {one.entry for one in broadcasts}, count=True)
-    beyond = [one for one in broadcasts if after.read_to < one <= after.last]
-    upto = after.read_to if after.read_to > since else None
+    theirs = yield from _broadcasts(since, 0, mine.read | {one.entry for one in broadcasts}, count=True)
+    known = [one for one in broadcasts if one.entry in theirs.known]  # others would be stored for nothing
+    beyond = [one for one in known if one > theirs.read_to]
+    upto = theirs.read_to if theirs.read_to > since else None
     gone = yield from _mark(user, limits, event, own=own, broadcasts=beyond, upto=upto)
-    return gone + before.count - after.count
+    return gone + sum(one.entry not in mine.read for one in known)
 
 
 def mark_all(user: str, event: bytes, limits: Limits) -> Flow[int]:
@@ -296,6 +296,7 @@ class _Broadcasts:
     read_to: NoticeId
     last: NoticeId
     upto: NoticeId
+    known: set[str]
 
 
 def _own(user: str, limits: Limits, limit: int, after: Position) -> Flow[_Own]:
@@ -312,9 +313,10 @@ def _broadcasts(since: NoticeId, limit: int, read: set[str], *, count: bool) -> 
     names = (keys.broadcasts(), keys.broadcast_dropped())
     call = ScriptCall(BROADCASTS, names, (since.entry, limit, int(count), *sorted(read)))
     [reply] = yield Call((call,), repeatable=True)
-    exists, found, unread, read_to, last, _, upto = reply
-    ids = (_id(entry or b"0-0", broadcast=True) for entry in (read_to, last, upto))
-    return _Broadcasts(bool(exists), _kept(found, broadcast=True), unread, *ids)
+    exists, found, unread, read_to, last, _, upto, known = reply
+    read_to, last, upto = (_id(entry or b"0-0", broadcast=True) for entry in (read_to, last, upto))
+    there = {entry.decode("ascii") for entry in known}
+    return _Broadcasts(bool(exists), _kept(found, broadcast=True), unread, read_to, last, upto, there)
 
 
 def _mark(

@@ -61,6 +61,9 @@ ONCE_MS = 24 * 3600 * 1000
 FORGET_MS = 3600 * 1000
 """How long it is known of a room that it had members."""
 
+LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
+"""The last id that there can be."""
+
 Entry = tuple[bytes, bytes]
 """Id and body of a message in a log."""
 
@@ -294,6 +297,8 @@ def read(room: str, user: str, after: str, count: int) -> Flow[Page]:
 
 def history(key: str, limit: int, before: str | None, after: str | None) -> Flow[list[Entry]]:
     """Read a log: the last messages (before an id), or the first ones after an id; in order."""
+    if before == "0-0" or after == LAST_ID:
+        return []  # the server refuses to look beyond
     start, end = "-" if after is None else f"({after}", "+" if before is None else f"({before}"
     command: Command = ("XRANGE", key, start, end, "COUNT", limit)
     if after is None:

@@ -5,7 +5,8 @@
 -- Returns {the server's ms, number of users whose time has run out, last id of the log or '', and for each
 --   connection the entry that announces it or ''}.
 --
--- A user is announced with the first connection only. PEXPIRE comes first, as it is allowed when memory is full,
+-- A user is announced with the first connection only, and is there as long as the one with the longest lease
+-- says. PEXPIRE comes first, as it is allowed when memory is full,
 -- and a script that has begun to write may go on then: who is there stays there.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,7 +17,8 @@ for place = 6, #ARGV, 4 do
   local user, key, entry = ARGV[place], KEYS[3] .. ARGV[place], ''
   redis.call('PEXPIRE', key, string.format('%.0f', 2 * ARGV[2]))
   redis.call('HLEN', key)
-  if not redis.call('ZSCORE', KEYS[2], user) then
+  local before = redis.call('ZSCORE', KEYS[2], user)
+  if not before then
     local body = '{"type":"join","user":' .. cjson.encode(user) .. ',"text":""}'
     entry = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[4], '*', 'b', body)
     local seconds, ms = entry:match('^(%d-)(%d%d%d)%-')
@@ -32,8 +34,14 @@ for place = 6, #ARGV, 4 do
   end
   local since = ARGV[place + 2] == '' and string.format('%.0f', now) or ARGV[place + 2]
   redis.call('HSET', key, ARGV[place + 1], expiry .. ' ' .. since .. ' ' .. ARGV[place + 3])
-  redis.call('PEXPIRE', key, string.format('%.0f', 2 * ARGV[2]))
-  redis.call('ZADD', KEYS[2], expiry, user)
+  local latest = tonumber(expiry)
+  if before and tonumber(before) > latest then
+    for _, value in ipairs(redis.call('HVALS', key)) do
+      latest = math.max(latest, tonumber(value:match('^%d+')) or 0)
+    end
+  end
+  redis.call('PEXPIRE', key, string.format('%.0f', latest - now + ARGV[2]))
+  redis.call('ZADD', KEYS[2], string.format('%.0f', latest), user)
   announced[#announced + 1] = entry
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
