@@ -55,12 +55,13 @@ def test_rooms_and_clients_of_a_process_hear_over_one_connection(
 
 
 def test_a_room_that_an_acl_refuses_fails_its_own_join_and_is_named(
-    own_server: Server, make_app: MakeApp
+    own_server: Server, make_app: MakeApp, stack: ExitStack
 ) -> None:
     rules = "on >pw ~* +@all resetchannels &chat:room:lobby* &rt:r:{lobby}*"
     own_server.execute("ACL", "SETUSER", "bob", *rules.split())
     app = make_app(own_server.url.replace("redis://", "redis://bob:pw@"), reconnect_cap=0.2)
     seats = Seats(app)
+    stack.callback(seats.leave_all)
     ann = seats.join("ann")
     with pytest.raises(PermissionDenied, match="chat:room:secret"):
         ChatRoom("secret", app=app).join("ann")
@@ -71,15 +72,16 @@ def test_a_room_that_an_acl_refuses_fails_its_own_join_and_is_named(
     with ChatRoom("secret", app=app).join("ann") as secret:
         ChatRoom("secret", app=app).send_message("ann", 2)
         assert next(iter(secret))["text"] == 2
-    seats.leave_all()
 
 
 @pytest.mark.fault(16, "chat")
 def test_after_a_cut_only_those_read_who_have_missed_something(
-    proxy: Proxy, own_server: Server, make_app: MakeApp, quickly: Any
+    proxy: Proxy, own_server: Server, make_app: MakeApp, quickly: Any, stack: ExitStack
 ) -> None:
     app = make_app(proxy.url, **quickly)
     busy, quiet = Seats(app, "busy"), Seats(app, "quiet")
+    for seats in (busy, quiet):
+        stack.callback(seats.leave_all)
     there = make_app(own_server.url)
     ann, others = busy.join("ann"), [quiet.join(f"user {number}") for number in range(QUIET)]
     before = reads(own_server)
@@ -94,8 +96,6 @@ def test_after_a_cut_only_those_read_who_have_missed_something(
     for other in others:
         other.hears("hello")
         assert other.gaps == []
-    busy.leave_all()
-    quiet.leave_all()
 
 
 def reads(server: Server) -> int:
