@@ -124,7 +124,8 @@ def test_after_many_visits_all_is_as_before(
         return max(len(room.members()) for room in rooms)
 
     def not_more_than_live() -> None:
-        assert live() <= 2 * GUESTS
+        # An `async for` that is left by `break` leaves the room a little later, as the loop gets to it.
+        assert live() <= 3 * GUESTS
 
     guests.come(tier(0.5, 5.0), not_more_than_live)
     live()  # by a connection that is there in the end, too
