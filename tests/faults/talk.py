@@ -2,9 +2,9 @@
 
 Rules: members of every kind stay (callbacks and iterations, in threads and on a loop; one of them by two
 connections), others come and go; messages are sent from threads and on a loop, with an id of their own and
-without. The log itself, read past all that may be broken, is the truth: when it ends, each member has heard all
-of it, once and in order; it has each acknowledged message once, and what was sent with an id exactly once; and
-each user joins and leaves by turns.
+without. The log itself, read past all that may be broken, is the truth: when it ends, each member has heard
+all of it, once and in order; it has each acknowledged message once, and what was sent with an id exactly
+once; and each user joins and leaves by turns.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def said_in(server: Server, *names: str) -> dict[Id, dict[str, Any]]:
     """Return what some logs hold, in order."""
     found: dict[Id, dict[str, Any]] = {}
     for name in names:
-        for entry, fields in server.client().xrange(name):
+        for entry, fields in server.execute("XRANGE", name, "-", "+"):
             found[id_of(entry)] = json.loads(fields["b"])
     return dict(sorted(found.items()))
 
@@ -144,14 +144,18 @@ class Talk(Flowing):
     # -- living -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Talk:  # an app without handlers is not started
-        self._begin()
+        try:
+            self._begin()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def _begin(self) -> None:
         self._eve = self.watched.join("eve", lambda message: None)
         self._hearing: list[Future[Any]] = []
-        self._take_seats()
         self._parts.append(_Then(self._leave))
+        self._take_seats()
         for number, way in enumerate(WAYS):
             self._running.append(self._pool.submit(self._talk, way, bool(number % 2), number >= 2))
         for awaited in (False, True):
@@ -171,7 +175,7 @@ class Talk(Flowing):
 
         for user, awaited, called in (("ann", 0, 1), ("ben", 1, 1), ("cid", 0, 0), ("ann", 1, 0)):
             seat = Heard(user, max(said_in(self.server, keys.room_log(ROOM)), default=(0, 0)))
-            options = {"since": "0-0", "on_gap": seat.hear_gap}
+            options: dict[str, Any] = {"since": "0-0", "on_gap": seat.hear_gap}
             hear = None if not called else seat.hear_later if awaited else seat.hear
             if awaited:
                 seat.membership = self._background.run(ajoin(user, hear, **options))
@@ -188,8 +192,8 @@ class Talk(Flowing):
 
     def _leave(self) -> None:
         for seat in self.heard:
-            assert seat.membership is not None
-            seat.membership.stop()
+            if seat.membership is not None:
+                seat.membership.stop()
         for hearing in self._hearing:
             hearing.result(60)
         self._background.run(self.serving.astop())
@@ -361,7 +365,7 @@ class _Then:
 
 
 def _joined(message: dict[str, Any], user: str) -> bool:
-    return message["type"] == "join" and message["user"] == user
+    return (message["type"], message["user"]) == ("join", user)
 
 
 def _between(ids: list[Id], run: list[Id]) -> list[Id]:

@@ -93,7 +93,7 @@ def test_garbage_about_who_is_there_stops_nothing(
     own_server: Server, seats: Seats, make_app: MakeApp
 ) -> None:
     ann, ben = seats.join("ann", metadata={"a": 1}), seats.join("ben")
-    foreign: list[tuple[str | bytes | int, ...]] = []
+    foreign: list[tuple[str | bytes | float, ...]] = []
     for number, value in enumerate((b"", b"\xff\xfe", b"garbage", b"-1 x {", b"\r\n\x1b[31m", b"1" * 400)):
         foreign += [
             ("ZADD", keys.room_members(ROOM), number, value),

@@ -1,7 +1,7 @@
 """Members and senders of rooms that are killed, stopped and told to end: real processes.
 
-Rules: a program joins by four members, with callbacks and iterations, in threads and on a loop; each writes what
-it hears into the history.
+Rules: a program joins by four members, with callbacks and iterations, in threads and on a loop; each writes
+what it hears into the history.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def test_what_it_forgot_is_reported_and_who_stays_is_there_again(
 ) -> None:
     """Who was not cut off while it forgot has heard all, and need not be told of a gap."""
     with talk({"lease": 2.0}, whole=False) as flowing:
-        for turn in range(1, tier(3, 20) + 1):
+        for turn in range(1, tier(2, 20) + 1):
             if how == "restarted":
                 own_server.restart()
             else:
