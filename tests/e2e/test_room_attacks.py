@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
 
-from redis_toolkit import App
+from redis_toolkit import App, RedisToolkitError
 from redis_toolkit.patterns import ChatRoom, Membership
+from tests.e2e.conftest import MakeApp
 from tests.e2e.seats import events, texts
+from tests.kit.servers import Server
 from tests.kit.waiting import eventually
 
 LAST_ID = f"{2**64 - 1}-{2**64 - 1}"
@@ -114,7 +115,7 @@ def test_one_user_who_comes_and_goes_in_many_threads_is_announced_in_turn(room: 
         for step in range(20):
             try:
                 membership = room.join("ann", [].append)
-            except (ConnectionError, CancelledError):  # another thread has left in its name
+            except ConnectionError:  # another thread has left in its name
                 continue
             if (number + step) % 3:
                 membership.stop()
@@ -130,3 +131,32 @@ def test_one_user_who_comes_and_goes_in_many_threads_is_announced_in_turn(room: 
     said = [kind for kind, *_ in events(room.history(1000))]
     assert said == ["join", "leave"] * (len(said) // 2)
     assert all("reason" not in one for one in room.history(1000))
+
+
+def test_those_who_never_stop_joining_find_a_server_that_is_back(
+    own_server: Server, make_app: MakeApp
+) -> None:
+    room = ChatRoom("lobby", app=make_app(own_server.url, connect_timeout=0.2))
+    own_server.stop()
+    joined, over = threading.Event(), threading.Event()
+    refused: list[RedisToolkitError] = []
+
+    def try_on() -> None:
+        while not over.is_set():
+            try:
+                room.join("ann").stop()
+                joined.set()
+            except RedisToolkitError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=try_on) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(refused) > 200)
+    own_server.start()
+    try:
+        assert joined.wait(20)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
