@@ -23,12 +23,14 @@ from redis_toolkit.envelope_fields import text_of, traceback_text
 from redis_toolkit.errors import (
     EncodeError,
     PayloadMismatch,
+    RedisToolkitError,
     Reject,
     Retry,
     TaskCancelled,
     one_line,
 )
 from redis_toolkit.jobs import RESULT_TTL, Durable, Policy
+from redis_toolkit.message import Message
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.strange import tamed
 from redis_toolkit.task_envelope import task_payload
@@ -194,6 +196,9 @@ class Ending:
             int(ttl * 1000),
             read.type,
         )
+        if not self._is_queue and (then := self._burial(read)) is not None:
+            self._tells = True
+            return _Told(read.claimed, read.id, letter, read.claimed.attempt, read.unique, then=then)
         return self._telling(read, letter, ("failed", "error", said, "failed_at"))
 
     def after(
@@ -243,6 +248,20 @@ class Ending:
         self._tells = True
         announcement = self._announcement(read, fields, *said) if self._announces else None
         return _Told(held, read.id, outcome, held.attempt, read.unique, reply_to, announcement)
+
+    def _burial(self, read: Read) -> Command | None:
+        """Return what says that an event is a dead letter, if anybody is told of those."""
+        job = self._durable.jobs[""]
+        if job.buried is None:
+            return None
+        try:  # as it came: its handler may have changed what it was given
+            data, headers = read.wire.read_live(read.claimed.body or b"")
+            return job.buried(Message(self._durable.channel, data, headers, str(read.id)))
+        except RedisToolkitError as error:
+            logger.warning(
+                "nobody is told that %s is a dead letter: %s", shown_id(read.id), one_line(str(error))
+            )
+            return None
 
     def _announcement(
         self, read: Read, fields: dict[str, Any], status: str, name: str, what: Any, at: str
