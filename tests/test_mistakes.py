@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -149,6 +150,43 @@ class TestPayloads:
         with pytest.raises(PayloadMismatch) as caught:
             Binding(lambda a, b: None).call(Message("orders", {"a": 1}), spread=True)
         assert "keywords" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"y": 1}, r"'x' is missing, and it has no parameter 'y': was 'x' meant\? \(One payload"),
+            ({"y": 1, "z": 2}, r"the fields y, z came as keywords, .* send one payload"),
+        ],
+    )
+    def test_keyword_fields_that_are_not_the_parameter(self, fields: dict[str, int], said: str) -> None:
+        with pytest.raises(PayloadMismatch, match=said):
+            Binding(lambda x: x).call(Message("num", fields), spread=True)
+
+    @pytest.mark.parametrize("spread", [True, False])
+    def test_fields_with_a_name_that_was_meant(self, spread: bool) -> None:
+        def ship(order: int, address: str, express: bool = False) -> None: ...
+
+        fields = {"order": 1, "adress": "x", "other": 2}
+        with pytest.raises(PayloadMismatch, match=r"no parameter 'adress': was 'address' meant\?$"):
+            Binding(ship).call(Message("ship", fields), spread=spread)
+        with pytest.raises(PayloadMismatch, match=r"no parameter 'to': was 'address' meant\?$"):
+            Binding(ship).call(Message("ship", {"order": 1, "to": "x"}), spread=spread)
+        with pytest.raises(PayloadMismatch, match=r"'order' is missing$"):
+            Binding(ship).call(Message("ship", {"to": "x"}), spread=spread)
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"retry": 1}, "request() has no option retry=: did you mean retries=?"),
+            ({"time_out": 1, "a": 2}, "has no option time_out=, a=: did you mean timeout=?"),
+            ({"a": 2}, "not both, and has no option a=: its options are timeout, retries, headers, codec"),
+        ],
+    )
+    def test_a_payload_and_keywords(self, app: App, fields: dict[str, int], said: str) -> None:
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            app.request("x", 1, **fields)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            asyncio.run(app.arequest("x", 1, **fields))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("codec", [JSONCodec(), MsgpackCodec()])
     def test_what_was_not_awaited_or_listed(self, codec: Any) -> None:
