@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import logging
@@ -14,7 +15,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from redis_toolkit import App, ConfigurationError, EncodeError, RedisToolkit
+from redis_toolkit import App, ConfigurationError, EncodeError, RedisOptions, RedisToolkit
 from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec
 from redis_toolkit.errors import PayloadMismatch
@@ -132,6 +133,52 @@ class TestHandlers:
 
         with pytest.raises(ConfigurationError, match="yield"):
             RedisToolkit(["news"], numbers, url=URL)
+
+
+class TestNames:
+    """What a call is called with, or called, by somebody who knows it a little differently."""
+
+    @pytest.mark.parametrize("name", ["publish", "publish_many", "request_many"])
+    def test_options_of_calls(self, app: App, name: str) -> None:
+        said = rf"^{name}\(\) has no option header=: did you mean headers=\?$"
+        with pytest.raises(ConfigurationError, match=said):
+            getattr(app, name)("x", [1], header={})
+        with pytest.raises(ConfigurationError, match="^a" + said[1:]):
+            asyncio.run(getattr(app, "a" + name)("x", [1], header={}))
+
+    def test_options_of_a_toolkit(self) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"RedisToolkit\(\) has no option option=: .* options=\?"
+        ):
+            RedisToolkit(option=1)  # type: ignore[call-arg]
+        with pytest.raises(ConfigurationError, match=r"did you mean subscriber_retry_delay=\?"):
+            RedisOptions(retry_delay=1)  # type: ignore[call-arg]
+        with pytest.raises(
+            ConfigurationError, match=r"not dict; it has no a=: it has subscriber_retry_delay, "
+        ):
+            RedisToolkit(options={"a": 1})  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"options= is a RedisOptions\(.*, not int$"):
+            RedisToolkit(options=5)  # type: ignore[arg-type]
+        assert RedisOptions(7).subscriber_retry_delay == 7
+
+    def test_the_app_of_a_queue(self, app: App) -> None:
+        with pytest.raises(ConfigurationError, match=r"by name: TaskQueue\(name, app=app\)"):
+            TaskQueue("q", app)  # type: ignore[arg-type]
+
+    def test_what_submitting_is_called_elsewhere(self, app: App) -> None:
+        @TaskQueue("q", app=app).task
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        with pytest.raises(
+            AttributeError, match=r"^'Task' object has no attribute 'delay': submit\(\.\.\.\)"
+        ):
+            add.delay(1, 2)  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match=r"'apply_async': submit\(\.\.\.\)"):
+            add.apply_async((1, 2))  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match=r"no attribute 'other'$"):
+            add.other  # type: ignore[attr-defined]  # noqa: B018
+        assert not hasattr(copy.copy(add), "delay")
 
 
 class TestPayloads:
