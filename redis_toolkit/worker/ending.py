@@ -34,6 +34,7 @@ from redis_toolkit.message import Message
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.strange import tamed
 from redis_toolkit.task_envelope import task_payload
+from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker import forked
 from redis_toolkit.worker.counters import Counters
@@ -287,9 +288,7 @@ class Ending:
 
     def _which(self, item: Item) -> str:
         what, where = ("task", "queue ") if self._is_queue else ("event", "")
-        return (
-            f"handler {item.job.binding.name} on {what} {shown_id(item.id)} of {where}{self._source.name!r}"
-        )
+        return f"handler {item.job.binding.name} on {what} {shown_id(item.id)} of {where}{self._source.shown}"
 
     def _log(self, item: Item, error: BaseException, final: str | None, wait: float | None) -> None:
         which, attempt = self._which(item), item.claimed.attempt
@@ -299,7 +298,9 @@ class Ending:
         elif final is not None:
             logger.warning("%s: %s: %s", which, one_line(_said(error)), then)
         else:
-            logger.warning("%s failed in attempt %d: %s", which, attempt, then, exc_info=error)
+            logger.warning(
+                "%s failed in attempt %d: %s", which, attempt, then, exc_info=error, extra=OF_HANDLER
+            )
 
 
 def _nearest(kinds: Mapping[type[BaseException], T], error: BaseException) -> T | None:
