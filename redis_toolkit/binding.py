@@ -290,7 +290,7 @@ class Binding:
                 left -= 1
                 arguments[name] = make(value, name) if make else value
             elif parameter.default is parameter.empty:
-                way_out = self._one_payload(message) if spread and data else ""
+                way_out = self._way_out(name, message, spread=spread) if data else ""
                 raise PayloadMismatch(
                     f"handler {self.name} takes {self._listed()}: {name!r} is missing{way_out}"
                 )
@@ -310,14 +310,28 @@ class Binding:
             )
         return {**arguments, **rest}
 
-    def _one_payload(self, message: Message) -> str:
-        """Return what to do about keyword fields that are not parameters, when one takes them all."""
-        if self._single is None:
+    def _way_out(self, missing: str, message: Message, *, spread: bool) -> str:
+        """Return what to do about a parameter that is missing from a map of fields: which field was meant, or
+        that one parameter takes the payload as a whole."""
+        data = message.data
+        unknown = [name for name in data if name not in self._fields]
+        if self._takes_rest or not unknown:
             return ""
-        fields = ", ".join(map(str, message.data))
-        return (
+        import difflib  # here: it takes half a millisecond, and is for a mistake only
+
+        near = difflib.get_close_matches(missing, [name for name in unknown if isinstance(name, str)], n=1)
+        needed = [name for name, (one, _) in self._fields.items() if one.default is one.empty]
+        others = [name for name in needed if name not in data and name != missing]
+        one_payload = f"request({message.channel!r}, {{...}})" if spread and self._single is not None else ""
+        if near or (len(unknown) == 1 and not others):
+            said = f", and it has no parameter {(near or unknown)[0]!r}: was {missing!r} meant?"
+            return said + (
+                f" (One payload with such fields is {one_payload}.)" if one_payload and not near else ""
+            )
+        fields = ", ".join(map(str, data))
+        return one_payload and (
             f"; the fields {fields} came as keywords, which are spread by name: "
-            f"send one payload, request({message.channel!r}, {{...}})"
+            f"send one payload, {one_payload}"
         )
 
     def _listed(self) -> str:

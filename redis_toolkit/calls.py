@@ -14,6 +14,7 @@ from redis_toolkit._core.ids import new_id
 from redis_toolkit.codecs import Codec, resolve_codec
 from redis_toolkit.errors import ConfigurationError, StreamFull
 from redis_toolkit.globs import rank
+from redis_toolkit.misspelt import meant
 from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import MAX_SECONDS, check_whole
 from redis_toolkit.wire import Wire
@@ -25,6 +26,7 @@ UNSET: Any = object()
 
 MAX_ID = 200
 """Characters of an id that a caller chooses."""
+REQUEST_OPTIONS = ("timeout", "retries", "headers", "codec")
 Headers = Mapping[str, str] | None
 
 
@@ -71,7 +73,7 @@ class Calls:
     ) -> Flow[Any]:
         """Return the flow of `App.request`."""
         if fields and data is not UNSET:
-            raise ConfigurationError("request() takes one payload or keyword fields, not both")
+            raise ConfigurationError(_both(fields))
         check_whole("retries", retries, least=0)
         call = requests.OutgoingRequest(
             checked_channel(channel),
@@ -108,6 +110,18 @@ class Calls:
     def wire_of(self, codec: str | Codec | None) -> Wire:
         """Return what writes and reads with a codec; None stands for the app's."""
         return self._wire if codec is None else Wire(resolve_codec(codec), self._wire.max_payload)
+
+
+def _both(fields: Iterable[str]) -> str:
+    """Return what to say of a request with a payload and with keywords that are no options."""
+    near = meant(fields, REQUEST_OPTIONS)
+    named = ", ".join(f"{one}=" for one in fields)
+    if near.startswith("did"):
+        return f"request() has no option {named}: {near} (With a payload, keywords are options.)"
+    return (
+        f"request() takes one payload or keyword fields, not both, and has no option {named}: "
+        f"its options are {', '.join(REQUEST_OPTIONS)}"
+    )
 
 
 def _receivers(flow: Flow[events.Published]) -> Flow[int]:

@@ -135,6 +135,7 @@ def _revived(source: Source, entries: list[str]) -> Flow[int]:
     if error:
         kind = StoreFull if "OOM" in error else CommandRefused
         raise kind(
-            f"{count} of {counted(len(entries), 'dead letter')} of {source.name} were put back, then: {error}"
+            f"{count} of {counted(len(entries), 'dead letter')} of {source.shown} were put back, "
+            f"then: {error}"
         )
     return count

@@ -12,6 +12,7 @@ from typing import Any
 from redis_toolkit.errors import DecodeError, EncodeError, RemoteError
 from redis_toolkit.keys import is_reply_key
 from redis_toolkit.message import Headers
+from redis_toolkit.tracebacks import since_handler
 
 __all__ = [
     "checked_headers",
@@ -72,9 +73,9 @@ def text_of(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback of an error, as it is sent and kept."""
+    """Return the traceback of what a handler raised, as it is sent and kept: from its own first frame on."""
     try:
-        return utf8("".join(traceback.format_exception(error)))
+        return utf8("".join(traceback.format_exception(type(error), error, since_handler(error))))
     except BaseException as failure:  # as in text_of
         return f"(it cannot be shown: {type(failure).__name__})"
 

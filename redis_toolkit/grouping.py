@@ -82,6 +82,7 @@ def durable_groups(
     app: object,
     wire: Wire,
     then: Callable[[Message], Command | None] | None = None,
+    buried: Callable[[Message], Command | None] | None = None,
 ) -> list[Durable]:
     """Return a group for each channel, all with one handler.
 
@@ -93,7 +94,7 @@ def durable_groups(
         options: the others.
         app: what a parameter annotated with its class gets.
         wire: reads the events.
-        then: see `Job`.
+        then, buried: see `Job`.
 
     Raises:
         ConfigurationError: a channel is a glob, or an option or the signature cannot work.
@@ -108,7 +109,7 @@ def durable_groups(
         timeout=options.get("timeout"),
         result_ttl=0,
     )
-    job = Job("", Binding(function, app), wire, policy, then=then)
+    job = Job("", Binding(function, app), wire, policy, then=then, buried=buried)
     after = _after(options.get("start", "now"))
     keep_ms = int(seconds_of("keep", options.get("keep", 0), least=0) * 1000)
     lease, backlog = options.get("lease"), options.get("max_backlog")

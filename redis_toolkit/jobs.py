@@ -233,6 +233,7 @@ class Job:
         as_task: whether it gets the task as a dict, as handlers of ``create_worker`` do.
         then: returns the command to send once an event is done and that has counted, given its message before
             the handler had it; or None.
+        buried: the same, once an event has become a dead letter and that has counted; or None.
     """
 
     type: str
@@ -241,6 +242,7 @@ class Job:
     policy: Policy
     as_task: bool = False
     then: Callable[[Message], Command | None] | None = None
+    buried: Callable[[Message], Command | None] | None = None
 
 
 @dataclass(eq=False, slots=True)

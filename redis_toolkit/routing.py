@@ -153,11 +153,13 @@ class Router:
             function = new.jobs[""].binding.function if "" in new.jobs else None
             if old.is_queue or function is None or not is_typed(function):
                 raise ConfigurationError(
-                    f"this app serves {new.source.name} already: a group has one handler in an app, "
+                    f"this app serves {new.source.shown} already: a group has one handler in an app, "
                     "so give the other one a group of its own"
                 )
             self.durables.remove(old)
-            logger.info("the handler of %s is registered again: it replaces the earlier one", new.source.name)
+            logger.info(
+                "the handler of %s is registered again: it replaces the earlier one", new.source.shown
+            )
         self.durables.append(new)
 
     def take_over(self) -> None:
@@ -171,8 +173,8 @@ class Router:
             name = one.durable.source.name
             if name in names:
                 raise ConfigurationError(
-                    f"this app has two subscribers of {name}, and a worker process serves one of each: "
-                    "make one of them, with a higher concurrency="
+                    f"this app has two subscribers of {one.durable.source.shown}, and a worker process "
+                    "serves one of each: make one of them, with a higher concurrency="
                 )
             names.append(name)
         taken, self.beside = self.beside, []

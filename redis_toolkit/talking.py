@@ -22,6 +22,7 @@ from redis_toolkit.calls import UNSET, Calls
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import RedisToolkitError
 from redis_toolkit.jobs import Duration
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.once import AsyncOnce, Once, Thing
 from redis_toolkit.settings import Settings
 from redis_toolkit.wire import Wire
@@ -49,6 +50,7 @@ class Talking:
         self._driver = SyncDriver(connections, settings)
         self._async_driver = AsyncDriver(connections, settings)
 
+    @by_name
     def publish(
         self,
         channel: str,
@@ -79,6 +81,7 @@ class Talking:
         """
         return self._run("publish", self._calls.publish(channel, data, headers, codec, id))
 
+    @by_name
     async def apublish(
         self,
         channel: str,
@@ -91,6 +94,7 @@ class Talking:
         """Await what `publish` does: the same parameters, results and errors."""
         return await self._async_driver.run(self._calls.publish(channel, data, headers, codec, id))
 
+    @by_name
     def publish_many(
         self,
         channel: str,
@@ -119,6 +123,7 @@ class Talking:
         """
         return self._run("publish_many", self._calls.publish_many(channel, payloads, headers, codec))
 
+    @by_name
     async def apublish_many(
         self,
         channel: str,
@@ -195,6 +200,7 @@ class Talking:
             )
         )
 
+    @by_name
     def request_many(
         self,
         channel: str,
@@ -241,6 +247,7 @@ class Talking:
             ),
         )
 
+    @by_name
     async def arequest_many(
         self,
         channel: str,

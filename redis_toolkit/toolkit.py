@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from redis_toolkit.binding import handler_name, is_async, refuse_generator
 from redis_toolkit.codecs import Codec
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.living import Ending
+from redis_toolkit.misspelt import by_name, meant
 from redis_toolkit.record import Frozen
 
 __all__ = ["RedisOptions", "RedisToolkit"]
@@ -40,6 +41,9 @@ class RedisOptions(Frozen):
 
     subscriber_retry_delay: float = 5.0
     is_logger_info: bool = True
+
+
+RedisOptions.__init__ = by_name(RedisOptions.__init__)  # type: ignore[method-assign]  # says what was meant
 
 
 class RedisToolkit(Ending):
@@ -69,6 +73,7 @@ class RedisToolkit(Ending):
         ```
     """
 
+    @by_name
     def __init__(
         self,
         channels: str | Sequence[str] | None = None,
@@ -79,7 +84,7 @@ class RedisToolkit(Ending):
         redis: Any = None,
         codec: str | Codec = "json",
     ) -> None:
-        self._options = options or RedisOptions()
+        self._options = _checked(options)
         names = [channels] if isinstance(channels, str) else list(channels or ())
         if bool(names) != (message_handler is not None):
             missing = "message_handler" if names else "channels"
@@ -168,6 +173,28 @@ class RedisToolkit(Ending):
     def _info(self, text: str, *values: object) -> None:
         if self._options.is_logger_info:
             logger.info(text, *values)
+
+
+def _checked(options: object) -> RedisOptions:
+    """Return the options of a toolkit.
+
+    Raises:
+        ConfigurationError: they are none.
+    """
+    if options is None:
+        return RedisOptions()
+    if isinstance(options, RedisOptions):
+        return options
+    known = ("subscriber_retry_delay", "is_logger_info")
+    named = [str(one) for one in options] if isinstance(options, Mapping) else []
+    unknown = [one for one in named if one not in known]
+    hint = (
+        f"; it has no {', '.join(f'{one}=' for one in unknown)}: {meant(unknown, known)}" if unknown else ""
+    )
+    raise ConfigurationError(
+        f"options= is a RedisOptions(subscriber_retry_delay=5, is_logger_info=True), "
+        f"not {type(options).__name__}{hint}"
+    )
 
 
 def _check(handler: Callable[[str, Any], Any]) -> None:

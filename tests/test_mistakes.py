@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from redis_toolkit import App, ConfigurationError, EncodeError, RedisToolkit
+from redis_toolkit import App, ConfigurationError, EncodeError, RedisOptions, RedisToolkit
 from redis_toolkit.binding import Binding
 from redis_toolkit.codecs import JSONCodec, MsgpackCodec
 from redis_toolkit.errors import PayloadMismatch
@@ -133,6 +135,52 @@ class TestHandlers:
             RedisToolkit(["news"], numbers, url=URL)
 
 
+class TestNames:
+    """What a call is called with, or called, by somebody who knows it a little differently."""
+
+    @pytest.mark.parametrize("name", ["publish", "publish_many", "request_many"])
+    def test_options_of_calls(self, app: App, name: str) -> None:
+        said = rf"^{name}\(\) has no option header=: did you mean headers=\?$"
+        with pytest.raises(ConfigurationError, match=said):
+            getattr(app, name)("x", [1], header={})
+        with pytest.raises(ConfigurationError, match="^a" + said[1:]):
+            asyncio.run(getattr(app, "a" + name)("x", [1], header={}))
+
+    def test_options_of_a_toolkit(self) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"RedisToolkit\(\) has no option option=: .* options=\?"
+        ):
+            RedisToolkit(option=1)  # type: ignore[call-arg]
+        with pytest.raises(ConfigurationError, match=r"did you mean subscriber_retry_delay=\?"):
+            RedisOptions(retry_delay=1)  # type: ignore[call-arg]
+        with pytest.raises(
+            ConfigurationError, match=r"not dict; it has no a=: it has subscriber_retry_delay, "
+        ):
+            RedisToolkit(options={"a": 1})  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"options= is a RedisOptions\(.*, not int$"):
+            RedisToolkit(options=5)  # type: ignore[arg-type]
+        assert RedisOptions(7).subscriber_retry_delay == 7
+
+    def test_the_app_of_a_queue(self, app: App) -> None:
+        with pytest.raises(ConfigurationError, match=r"by name: TaskQueue\(name, app=app\)"):
+            TaskQueue("q", app)  # type: ignore[arg-type]
+
+    def test_what_submitting_is_called_elsewhere(self, app: App) -> None:
+        @TaskQueue("q", app=app).task
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        with pytest.raises(
+            AttributeError, match=r"^'Task' object has no attribute 'delay': submit\(\.\.\.\)"
+        ):
+            add.delay(1, 2)  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match=r"'apply_async': submit\(\.\.\.\)"):
+            add.apply_async((1, 2))  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match=r"no attribute 'other'$"):
+            add.other  # type: ignore[attr-defined]  # noqa: B018
+        assert not hasattr(copy.copy(add), "delay")
+
+
 class TestPayloads:
     def test_keyword_fields_for_one_model(self) -> None:
         def take(order: Order) -> int:
@@ -149,6 +197,43 @@ class TestPayloads:
         with pytest.raises(PayloadMismatch) as caught:
             Binding(lambda a, b: None).call(Message("orders", {"a": 1}), spread=True)
         assert "keywords" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"y": 1}, r"'x' is missing, and it has no parameter 'y': was 'x' meant\? \(One payload"),
+            ({"y": 1, "z": 2}, r"the fields y, z came as keywords, .* send one payload"),
+        ],
+    )
+    def test_keyword_fields_that_are_not_the_parameter(self, fields: dict[str, int], said: str) -> None:
+        with pytest.raises(PayloadMismatch, match=said):
+            Binding(lambda x: x).call(Message("num", fields), spread=True)
+
+    @pytest.mark.parametrize("spread", [True, False])
+    def test_fields_with_a_name_that_was_meant(self, spread: bool) -> None:
+        def ship(order: int, address: str, express: bool = False) -> None: ...
+
+        fields = {"order": 1, "adress": "x", "other": 2}
+        with pytest.raises(PayloadMismatch, match=r"no parameter 'adress': was 'address' meant\?$"):
+            Binding(ship).call(Message("ship", fields), spread=spread)
+        with pytest.raises(PayloadMismatch, match=r"no parameter 'to': was 'address' meant\?$"):
+            Binding(ship).call(Message("ship", {"order": 1, "to": "x"}), spread=spread)
+        with pytest.raises(PayloadMismatch, match=r"'order' is missing$"):
+            Binding(ship).call(Message("ship", {"to": "x"}), spread=spread)
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"retry": 1}, "request() has no option retry=: did you mean retries=?"),
+            ({"time_out": 1, "a": 2}, "has no option time_out=, a=: did you mean timeout=?"),
+            ({"a": 2}, "not both, and has no option a=: its options are timeout, retries, headers, codec"),
+        ],
+    )
+    def test_a_payload_and_keywords(self, app: App, fields: dict[str, int], said: str) -> None:
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            app.request("x", 1, **fields)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            asyncio.run(app.arequest("x", 1, **fields))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("codec", [JSONCodec(), MsgpackCodec()])
     def test_what_was_not_awaited_or_listed(self, codec: Any) -> None:

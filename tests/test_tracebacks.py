@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import traceback
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
 
+from redis_toolkit import App, RemoteError
+from redis_toolkit.binding import Binding
+from redis_toolkit.patterns import TaskQueue
 from redis_toolkit.tracebacks import install, traceback_of
+from tests.kit.servers import Server
+from tests.kit.waiting import eventually
 
 FORGED = "x\r\nCRITICAL redis_toolkit forged \x1b[2J\x9b31m\u2028"
 ESCAPED = "x\\r\\nCRITICAL redis_toolkit forged \\x1b[2J\\x9b31m\\u2028"
@@ -106,10 +113,58 @@ def test_a_record_has_both_the_text_and_the_exception(monkeypatch: pytest.Monkey
     assert second.exc_text == "NoneType: None"  # logging's own
 
 
+@pytest.mark.parametrize("kind", ["live", "request", "group", "task"])
+@pytest.mark.parametrize("style", ["def", "async def"])
+def test_what_a_handler_raised_begins_in_the_handler(
+    server: Server, caplog: pytest.LogCaptureFixture, kind: str, style: str
+) -> None:
+    def fail(data: Any) -> None:
+        Binding(len)  # something of ours, which is fine
+        raise ValueError(data)
+
+    async def fail_later(data: Any) -> None:
+        await asyncio.sleep(0)
+        fail(data)
+
+    app = App(server.url, block=0.2)
+    handler, queue = fail if style == "def" else fail_later, TaskQueue("q", app=app)
+    if kind == "task":
+        queue.task(name="fail")(handler)
+    else:
+        app.on("c", group="g" if kind == "group" else None)(handler)
+    with app:
+        if kind == "request":
+            with pytest.raises(RemoteError):
+                app.request("c", 1, timeout=30)
+        elif kind == "task":
+            queue.submit("fail", 1)
+            eventually(queue.dead)
+            assert f", in {handler.__name__}\n" in queue.dead()[0].traceback.split("File ")[1]
+        else:
+            app.publish("c", 1)
+        eventually(lambda: [record for record in caplog.records if record.exc_text])
+    [text] = [record.exc_text for record in caplog.records if record.exc_text]
+    assert str(text).split("\n")[1].endswith(f", in {handler.__name__}")
+    assert "redis_toolkit/worker" not in str(text)
+    if kind == "group":
+        assert "of 'c', group 'g' failed" in caplog.text
+
+
+def test_what_only_we_have_run_is_shown_whole() -> None:
+    def fail() -> Exception:
+        try:
+            raise KeyError(1)
+        except KeyError as error:
+            return error
+
+    ours = FunctionType(fail.__code__, {**globals(), "__name__": "redis_toolkit.ours"})
+    assert ", in fail" in traceback_of(ours(), of_handler=True)
+
+
 def test_a_traceback_that_cannot_be_made_fails_nobody(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_error: BaseException) -> str:
+    def fail(_error: BaseException, **_how: bool) -> str:
         raise RecursionError(FORGED)
 
     monkeypatch.setattr("redis_toolkit.tracebacks.traceback_of", fail)

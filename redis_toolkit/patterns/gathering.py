@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis_toolkit._core.flows import task_ends
 from redis_toolkit._core.ids import new_id
-from redis_toolkit.errors import ConfigurationError, RedisToolkitError
+from redis_toolkit.errors import ConfigurationError, RedisToolkitError, RequestTimeout, TaskUnknown
 
 if TYPE_CHECKING:
     from redis_toolkit.patterns.queue_control import QueueControl
@@ -50,7 +50,7 @@ def gather(handles: list[TaskHandle[Any]], timeout_ms: int, return_exceptions: b
     end = time.monotonic() + timeout_ms / 1000
     queues: dict[QueueControl, list[TaskHandle[Any]]] = {}
     for handle in handles:
-        if handle._reply is None:
+        if not handle._is_final and (handle._kept or handle._reply is None):
             queues.setdefault(handle.queue, []).append(handle)
     failed: dict[TaskHandle[Any], Exception] = {}
     for queue, waiting in queues.items():
@@ -62,8 +62,14 @@ def gather(handles: list[TaskHandle[Any]], timeout_ms: int, return_exceptions: b
             timeout_ms=max(round((end - time.monotonic()) * 1000), 1),
         )
         ends = queue.app._driver.run(flow)
+        late = any(isinstance(came, RequestTimeout) for came in ends.values())
+        why = queue.app._driver.run(queue._why_waiting()) if late else ""
         for handle in waiting:
             came = ends[handle.id]
+            if isinstance(came, TaskUnknown) and handle._reply is not None:
+                continue  # it had failed, and nobody has put it back
+            if isinstance(came, RequestTimeout):
+                came.args = (f"{came}{why}",)
             if isinstance(came, Exception):
                 failed[handle] = came
             else:

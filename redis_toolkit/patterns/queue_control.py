@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from redis_toolkit._core import loops
-from redis_toolkit._core.flow import Flow
+from redis_toolkit._core.flow import Deadline, Flow
 from redis_toolkit._core.flows import leases, tasks
 from redis_toolkit._core.flows.work import Source
 from redis_toolkit.app import App
 from redis_toolkit.dead_letters import DeadLetter, dead_letter, requeued
-from redis_toolkit.errors import ConfigurationError, DecodeError, RequestTimeout
+from redis_toolkit.errors import ConfigurationError, DecodeError, RedisToolkitError, RequestTimeout
 from redis_toolkit.patterns.queue_stats import QueueStats
 from redis_toolkit.patterns.task_handle import wait_ms
 from redis_toolkit.settings import check_whole
@@ -31,6 +31,8 @@ T = TypeVar("T")
 FIRST_LOOK, LAST_LOOK = 0.02, 0.5
 """Seconds between two looks of `QueueControl.join`, growing from the one to the other."""
 PAGE = 500
+LOOK_MS = 500
+"""How long a look may take that only says why somebody has waited in vain."""
 MARK = "unique"
 """What is in the body of each task that holds a unique key."""
 
@@ -192,6 +194,16 @@ class QueueControl:
             expired=count("expired", 0),
             retried=count("later", 0),
         )
+
+    def _why_waiting(self) -> Flow[str]:
+        """Return what to add to the error of a wait that was in vain: something, when no worker is there."""
+        try:
+            found = yield from tasks.stats(self._source, self.priorities, Deadline(LOOK_MS))
+        except RedisToolkitError:
+            return ""  # it is about the wait, whose own error says enough
+        if found.consumers:
+            return "; the queue is paused" if found.paused else ""
+        return f": no worker serves queue {self.name!r} (stats().consumers is 0)"
 
     def _looks(self, timeout: float | datetime.timedelta | None) -> Iterator[float]:
         """Yield the seconds until each next look, until the timeout.

@@ -5,7 +5,8 @@ Rules:
 - A message is published live on its channel, so that plain subscribers see it, and kept in a log of its own
   until a subscriber's handler has finished with it. That log belongs to one durable group, which the
   publisher makes at the beginning: nothing is lost before the first subscriber.
-- Whoever has handled a message says so on ``ack:<id>``. One subscription serves all calls of an instance.
+- Whoever has handled a message says so on ``ack:<id>``; so does who gives it up, with another status. One
+  subscription serves all calls of an instance.
 - A plain subscriber may acknowledge as well: by a message on the channel that the message names. That
   counts within the timeout of the call, and then takes the message out of the log.
 """
@@ -16,11 +17,13 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import queue
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis_toolkit import keys
@@ -49,6 +52,8 @@ logger = logging.getLogger("redis_toolkit")
 GROUP = "acknowledged"
 ID, ADDRESS, BARE = "_msg_id", "_ack_channel", "_bare"
 """The fields that a message has besides its own; ``_bare`` when its own are no map."""
+HANDLED, DEAD = "acknowledged", "dead"
+"""What is said of a message on the channel that it names."""
 
 
 class ReliableMessaging(Stopping):
@@ -72,7 +77,7 @@ class ReliableMessaging(Stopping):
         self._app = sibling(app, url)
         self._given = app
         self._created = Created()
-        self._waiting: dict[str, Callable[[], object]] = {}
+        self._waiting: dict[str, Callable[[bool], object]] = {}
         self._listener: App | None = None
         self._prefix = secrets.token_hex(8)
         self._numbers = itertools.count(1)
@@ -91,8 +96,9 @@ class ReliableMessaging(Stopping):
             timeout: seconds to wait.
 
         Returns:
-            Whether a subscriber's handler has finished with it in time. If not, the message is kept, and
-            handled when there is a subscriber that can.
+            Whether a subscriber's handler has finished with it in time. If the time is up first, the message
+            is kept, and handled when there is a subscriber that can: `pending` counts it. False is returned
+            at once when it has become a dead letter: then it is among `dead`, until `requeue`.
 
         Raises:
             EncodeError: the payload cannot be written, or is too large. Nothing was sent.
@@ -102,12 +108,14 @@ class ReliableMessaging(Stopping):
         deadline = time.monotonic() + milliseconds(timeout) / 1000
         self._listen()
         address = self._new_address()
-        acknowledged = threading.Event()
-        self._waiting[address] = acknowledged.set
+        ends: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._waiting[address] = ends.put
         try:
             entry = self._app._driver.run(self._publish(channel, message, address))
-            if not acknowledged.wait(max(deadline - time.monotonic(), 0)):
+            if not ends.get(timeout=max(deadline - time.monotonic(), 0)):
                 return False
+        except queue.Empty:
+            return False
         finally:
             del self._waiting[address]
         try:
@@ -123,12 +131,13 @@ class ReliableMessaging(Stopping):
             await loops.in_thread(self._listen)
         address = self._new_address()
         loop = asyncio.get_running_loop()
-        acknowledged = asyncio.Event()
-        self._waiting[address] = lambda: loop.call_soon_threadsafe(acknowledged.set)
+        ends: asyncio.Queue[bool] = asyncio.Queue()
+        self._waiting[address] = lambda handled: loop.call_soon_threadsafe(ends.put_nowait, handled)
         try:
             entry = await self._app._async_driver.run(self._publish(channel, message, address))
             async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-                await acknowledged.wait()
+                if not await ends.get():
+                    return False
         except TimeoutError as error:
             if type(error) is not TimeoutError:  # one of ours, from publishing
                 raise
@@ -191,7 +200,8 @@ class ReliableMessaging(Stopping):
             {"retries": retries, "backoff": backoff, "timeout": timeout, "start": "beginning"},
             app=app,
             wire=app._calls.wire_of(None),
-            then=self._acknowledgement,
+            then=partial(self._notice, HANDLED),
+            buried=partial(self._notice, DEAD),
         )
         app._router.add_durable(served)
         given = self._given
@@ -276,12 +286,12 @@ class ReliableMessaging(Stopping):
         published = yield from events.publish_kept(checked_channel(channel), event, _log(channel), GROUP)
         return published.entry
 
-    def _acknowledgement(self, message: Message) -> Command | None:
-        """Return what says that a message has been handled; None for one that names no address."""
+    def _notice(self, status: str, message: Message) -> Command | None:
+        """Return what says how a message has ended; None for one that names no address."""
         fields = message.data
         if not isinstance(fields, dict) or not isinstance(fields.get(ADDRESS), str):
             return None
-        said = {"msg_id": fields.get(ID), "status": "acknowledged"}
+        said = {"msg_id": fields.get(ID), "status": status}
         return ("PUBLISH", fields[ADDRESS], self._app._calls.wire_of(None).live(said))
 
     def _listen(self) -> None:
@@ -294,8 +304,9 @@ class ReliableMessaging(Stopping):
 
     def _take(self, data: Any, channel: str) -> None:
         tell = self._waiting.get(channel)
-        if tell is not None and isinstance(data, dict) and data.get("status") == "acknowledged":
-            tell()
+        status = data.get("status") if isinstance(data, dict) else None
+        if tell is not None and status in (HANDLED, DEAD):
+            tell(status == HANDLED)
 
 
 def _log(channel: str) -> ExactChannel:

@@ -27,6 +27,7 @@ from redis_toolkit.message import ExactChannel, Message
 from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.running import Created, Running, Stopping, sibling
 from redis_toolkit.strange import tamed
+from redis_toolkit.tracebacks import OF_HANDLER
 
 __all__ = ["RequestResponse"]
 
@@ -199,6 +200,10 @@ class _PlainServer:
     def _failed(self, request: Message, error: BaseException) -> dict[str, Any]:
         error = tamed(error)
         logger.warning(
-            "handler %s failed on a request on %r", self._binding.name, request.channel, exc_info=error
+            "handler %s failed on a request on %r",
+            self._binding.name,
+            request.channel,
+            exc_info=error,
+            extra=OF_HANDLER,
         )
         return {"id": request.id, "error": {"type": type(error).__name__, "message": text_of(error)}}

@@ -39,6 +39,12 @@ UniqueKey = str | Callable[..., str]
 """A unique key; or what makes one, called with the arguments of a task."""
 
 
+_ELSEWHERE = {
+    "delay": ": submit(...) leaves a call for a worker, submit(..., delay=60) in a minute",
+    "apply_async": ": submit(...) leaves a call for a worker; its options stand among the arguments",
+}
+
+
 class Submitter(Generic[P, R]):
     """Submits calls of one task with options of its own; see `Task.options`.
 
@@ -223,6 +229,13 @@ class _TaskBase(Submitter[P, R]):
             return self._made(self._options, args, kwargs)
         options = {name: kwargs.pop(name) for name in self._option_names & kwargs.keys()}
         return self._made(dataclasses.replace(self._options, **options), args, kwargs)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute then
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what other libraries' names for submitting are called here."""
+            said = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(said + _ELSEWHERE.get(name, ""), name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<task {self.name!r} of queue {self.queue.name!r}>"

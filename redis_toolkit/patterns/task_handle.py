@@ -3,7 +3,9 @@
 Rules:
 
 - Waiting for a result does not poll: whoever ends the task pushes its end to those who wait.
-- How a task ended does not change, so it is asked for once and kept in the handle.
+- How a task ended is asked for once and kept in the handle, but for a failure: `TaskQueue.retry_dead` undoes
+  that. So it is looked for again, and counts when nothing else is known of the task any more.
+- Who has waited in vain is told when no worker serves the queue, which costs one look after the timeout.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from redis_toolkit.errors import (
     ConfigurationError,
     DecodeError,
     RemoteError,
+    RequestTimeout,
     TaskCancelled,
     TaskExpired,
+    TaskUnknown,
 )
 from redis_toolkit.patterns.task_options import duration_ms
 from redis_toolkit.patterns.task_waits import waits_of
@@ -100,19 +104,25 @@ class TaskHandle(Generic[R]):
             annotated to return; else it is what the codec makes of it.
 
         Raises:
-            RemoteError: the task raised, for the last time; see its ``type`` and ``message``.
+            RemoteError: the task raised, for the last time; see its ``type`` and ``message``. Another call
+                looks again: after `TaskQueue.retry_dead` it waits for the new end.
             TaskCancelled: it was cancelled.
             TaskExpired: it was not begun in time (``expires=``).
             TaskUnknown: there is no such task, or its end is kept no more (``result_ttl=``).
-            RequestTimeout: it has not ended in time; also the builtin ``TimeoutError``.
+            RequestTimeout: it has not ended in time; also the builtin ``TimeoutError``. It says so when no
+                worker serves the queue.
             ServerUnreachable: the server is away for longer than a short operation may take.
             PayloadMismatch: the return value is not what the function is annotated to return.
 
         Waiting for a task inside a task occupies its worker's place meanwhile. An end that is not kept
         (``result_ttl=0``) is heard by who waits for it by then.
         """
-        if self._reply is None:
-            self._reply = self.queue._run("result", self._wait(wait_ms(timeout)))
+        if not self._is_final:
+            try:
+                self._reply = self.queue._run("result", self._wait(wait_ms(timeout)))
+            except RequestTimeout as error:
+                error.args = (f"{error}{self.queue.app._driver.run(self.queue._why_waiting())}",)
+                raise
         return self._outcome()
 
     async def aresult(self, timeout: float | datetime.timedelta | None = None) -> R:
@@ -120,11 +130,15 @@ class TaskHandle(Generic[R]):
 
         Any number of coroutines may await the result of one task; it costs what one costs.
         """
-        if self._reply is None:
+        if not self._is_final:
             app = self.queue.app
-            self._reply = await waits_of(app._async_driver).wait(
-                self.queue.name, self.id, self._wait, wait_ms(timeout), app._connections, app.settings
-            )
+            try:
+                self._reply = await waits_of(app._async_driver).wait(
+                    self.queue.name, self.id, self._wait, wait_ms(timeout), app._connections, app.settings
+                )
+            except RequestTimeout as error:
+                error.args = (f"{error}{await self.queue._arun(self.queue._why_waiting())}",)
+                raise
         return self._outcome()
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -189,16 +203,33 @@ class TaskHandle(Generic[R]):
             raise _ENDS[error.type](error.message) if error.type in _ENDS else _again(error)
         return cast("R", reply.data if self._convert is None else self._convert(reply.data, "result"))
 
+    @property
+    def _is_final(self) -> bool:
+        """Whether it is known how the task ended, and nobody can put it back."""
+        return self._reply is not None and (self._reply.error is None or self._reply.error.type in _ENDS)
+
     def _wait(self, timeout_ms: int) -> Flow[Reply]:
-        return task_ends.wait(
-            self.queue._source,
-            self.id,
-            new_id(),
-            self.queue._wire,
-            timeout_ms=timeout_ms,
-            place=self._place,
-            unkept=not self._kept,
-        )
+        known = self._reply
+        if known is not None and not self._kept:
+            found = yield from self._find()
+            if found.where in ("nowhere", "unseen"):
+                return known
+        try:
+            return (
+                yield from task_ends.wait(
+                    self.queue._source,
+                    self.id,
+                    new_id(),
+                    self.queue._wire,
+                    timeout_ms=timeout_ms,
+                    place=self._place,
+                    unkept=not self._kept,
+                )
+            )
+        except TaskUnknown:
+            if known is None:
+                raise
+            return known
 
     def _find(self) -> Flow[Found]:
         return task_ends.find(self.queue._source, self.id, self._place)

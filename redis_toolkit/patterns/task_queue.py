@@ -373,6 +373,8 @@ def _checked_priorities(priorities: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: they are no list of different texts.
     """
+    if isinstance(priorities, App):
+        raise ConfigurationError("the app of a queue goes by name: TaskQueue(name, app=app)")
     names = () if isinstance(priorities, str) or not isinstance(priorities, Iterable) else tuple(priorities)
     for name in names:
         checked_text("priority", name)

@@ -23,6 +23,7 @@ from redis_toolkit.errors import DecodeError, EncodeError, PayloadMismatch
 from redis_toolkit.message import Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.strange import tamed
+from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.wire import IncomingRequest, UnreadableEnvelope
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
@@ -177,6 +178,7 @@ class Answerer:
                 self.handler.name,
                 request.channel or self.name,
                 exc_info=error,
+                extra=OF_HANDLER,
             )
             trace = traceback_text(error) if self._send_tracebacks else None
         if request.reply_to is None:

@@ -36,7 +36,7 @@ class Promotion(Chore):
     """
 
     def __init__(self, consumer: Consumer, clock: ServerClock) -> None:
-        super().__init__(f"moving what is due in {consumer.source.name!r}")
+        super().__init__(f"moving what is due in {consumer.source.shown}")
         self._consumer = consumer
         self._clock = clock
         self._last = 0.0
@@ -75,7 +75,7 @@ class Lookout(Chore):
     """
 
     def __init__(self, consumer: Consumer, clock: ServerClock, promotion: Promotion) -> None:
-        super().__init__(f"asking what is due in {consumer.source.name!r}")
+        super().__init__(f"asking what is due in {consumer.source.shown}")
         self._consumer = consumer
         self._clock = clock
         self._promotion = promotion
@@ -96,7 +96,7 @@ class Cancellations(Chore):
     """
 
     def __init__(self, consumer: Consumer) -> None:
-        super().__init__(f"asking what was cancelled in {consumer.source.name!r}")
+        super().__init__(f"asking what was cancelled in {consumer.source.shown}")
         self._consumer = consumer
 
     def noticed(self, ids: list[str]) -> None:
@@ -125,7 +125,7 @@ class Orders(Chore):
     """
 
     def __init__(self, consumer: Consumer, cancellations: Cancellations | None) -> None:
-        super().__init__(f"what was said about {consumer.source.name!r}")
+        super().__init__(f"what was said about {consumer.source.shown}")
         self._consumer = consumer
         self._cancellations = cancellations
         self._said: deque[bytes | None] = deque()

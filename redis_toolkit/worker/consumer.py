@@ -73,7 +73,7 @@ class Consumer:
             try:
                 found = self.performer.read(one)
             except Exception:  # one of ours: it is delivered again when its lease is over
-                logger.exception("entry %r of %r could not be read", one.entry, self.source.name)
+                logger.exception("entry %r of %s could not be read", one.entry, self.source.shown)
                 continue
             if isinstance(found, Item):
                 self.holdings.add(found)

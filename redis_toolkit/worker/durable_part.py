@@ -163,7 +163,7 @@ class DurablePart:
         try:
             for consumer in self.consumers:
                 if driver.run(consumer.rounds.begin()):
-                    logger.info("%s begins", consumer.source.name)
+                    logger.info("%s begins", consumer.source.shown)
             for cancellations in self._first:
                 again = cancellations.run(driver)
                 if again is not None:
@@ -198,7 +198,7 @@ class DurablePart:
     def _state_lost(self, consumer: Consumer) -> None:
         self._counters.add("state_lost")
         logger.error(
-            "the server had lost the group of %r, or somebody has removed it: it was made again; what it has "
+            "the server had lost the group of %s, or somebody has removed it: it was made again; what it has "
             "not kept is gone, and what had been claimed may be, too",
-            consumer.source.name,
+            consumer.source.shown,
         )

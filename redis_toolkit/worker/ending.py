@@ -23,15 +23,18 @@ from redis_toolkit.envelope_fields import text_of, traceback_text
 from redis_toolkit.errors import (
     EncodeError,
     PayloadMismatch,
+    RedisToolkitError,
     Reject,
     Retry,
     TaskCancelled,
     one_line,
 )
 from redis_toolkit.jobs import RESULT_TTL, Durable, Policy
+from redis_toolkit.message import Message
 from redis_toolkit.settings import MAX_SECONDS
 from redis_toolkit.strange import tamed
 from redis_toolkit.task_envelope import task_payload
+from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.wire import Wire
 from redis_toolkit.worker import forked
 from redis_toolkit.worker.counters import Counters
@@ -194,6 +197,9 @@ class Ending:
             int(ttl * 1000),
             read.type,
         )
+        if not self._is_queue and (then := self._burial(read)) is not None:
+            self._tells = True
+            return _Told(read.claimed, read.id, letter, read.claimed.attempt, read.unique, then=then)
         return self._telling(read, letter, ("failed", "error", said, "failed_at"))
 
     def after(
@@ -244,6 +250,20 @@ class Ending:
         announcement = self._announcement(read, fields, *said) if self._announces else None
         return _Told(held, read.id, outcome, held.attempt, read.unique, reply_to, announcement)
 
+    def _burial(self, read: Read) -> Command | None:
+        """Return what says that an event is a dead letter, if anybody is told of those."""
+        job = self._durable.jobs[""]
+        if job.buried is None:
+            return None
+        try:  # as it came: its handler may have changed what it was given
+            data, headers = read.wire.read_live(read.claimed.body or b"")
+            return job.buried(Message(self._durable.channel, data, headers, str(read.id)))
+        except RedisToolkitError as error:
+            logger.warning(
+                "nobody is told that %s is a dead letter: %s", shown_id(read.id), one_line(str(error))
+            )
+            return None
+
     def _announcement(
         self, read: Read, fields: dict[str, Any], status: str, name: str, what: Any, at: str
     ) -> Command | None:
@@ -268,9 +288,7 @@ class Ending:
 
     def _which(self, item: Item) -> str:
         what, where = ("task", "queue ") if self._is_queue else ("event", "")
-        return (
-            f"handler {item.job.binding.name} on {what} {shown_id(item.id)} of {where}{self._source.name!r}"
-        )
+        return f"handler {item.job.binding.name} on {what} {shown_id(item.id)} of {where}{self._source.shown}"
 
     def _log(self, item: Item, error: BaseException, final: str | None, wait: float | None) -> None:
         which, attempt = self._which(item), item.claimed.attempt
@@ -280,7 +298,9 @@ class Ending:
         elif final is not None:
             logger.warning("%s: %s: %s", which, one_line(_said(error)), then)
         else:
-            logger.warning("%s failed in attempt %d: %s", which, attempt, then, exc_info=error)
+            logger.warning(
+                "%s failed in attempt %d: %s", which, attempt, then, exc_info=error, extra=OF_HANDLER
+            )
 
 
 def _nearest(kinds: Mapping[type[BaseException], T], error: BaseException) -> T | None:

@@ -68,7 +68,7 @@ class Intake:
         self._jobs = durable.jobs
         self._any = durable.jobs.get("")
         self._wire = next(iter(durable.jobs.values())).wire
-        self._name = durable.source.name
+        self._name = durable.source.shown
         self._channel = durable.channel
         self._clock = clock
         self._counters = counters
@@ -125,7 +125,7 @@ class Intake:
         try:
             return make(message)
         except RedisToolkitError as error:
-            logger.warning("nobody is told of the end of %s of %r: %s", message.id, self._name, error)
+            logger.warning("nobody is told of the end of %s of %s: %s", message.id, self._name, error)
             return None
 
     def _by_its_head(self, claimed: Claimed, error: DecodeError | None = None) -> Read:
@@ -166,7 +166,7 @@ class Intake:
         if read.type not in self._said and len(self._said) < SAID:
             self._said.add(read.type)
             logger.warning(
-                "queue %r has a task of the type %r, which nobody here knows: it is put off for others",
+                "queue %s has a task of the type %r, which nobody here knows: it is put off for others",
                 self._name,
                 read.type[:100],
             )
@@ -174,7 +174,7 @@ class Intake:
 
     def _bury(self, read: Read, reason: str, error: Exception) -> Settlement:
         said = one_line(str(error))
-        logger.warning("%s of %r is a dead letter (%s): %s", shown_id(read.id), self._name, reason, said)
+        logger.warning("%s of %s is a dead letter (%s): %s", shown_id(read.id), self._name, reason, said)
         return self._ending.bury(read, reason, error)
 
 

@@ -36,7 +36,7 @@ class Trimming(Chore):
     """
 
     def __init__(self, consumer: Consumer) -> None:
-        super().__init__(f"trimming the events of {consumer.source.name!r}")
+        super().__init__(f"trimming the events of {consumer.source.shown}")
         self._consumer = consumer
         self.at = time.monotonic() + TRIM
 
@@ -57,7 +57,7 @@ class Cleaning(Chore):
     """
 
     def __init__(self, consumer: Consumer, counters: Counters) -> None:
-        super().__init__(f"cleaning up in {consumer.source.name!r}")
+        super().__init__(f"cleaning up in {consumer.source.shown}")
         self._consumer = consumer
         self._counters = counters
         self._slower = 1
@@ -70,9 +70,9 @@ class Cleaning(Chore):
         if orphans:
             self._counters.add("orphans", orphans)
             logger.warning(
-                "%d of %r had been claimed by consumers that somebody has deleted: they are ready again",
+                "%d of %s had been claimed by consumers that somebody has deleted: they are ready again",
                 orphans,
-                source.name,
+                source.shown,
             )
         self._slower = 1 if removed or orphans else min(2 * self._slower, LONGEST)
         return CLEAN * self._slower * random.uniform(0.75, 1.25)

@@ -143,9 +143,9 @@ class Keeper:
         if lost:
             self._counters.add("lost", len(lost))
             logger.warning(
-                "%d of %r belong to others by now, as their lease had run out: what they do will not count",
+                "%d of %s belong to others by now, as their lease had run out: what they do will not count",
                 len(lost),
-                consumer.source.name,
+                consumer.source.shown,
             )
 
     def _apart(self, consumer: Consumer, held: Sequence[tuple[Held, str]]) -> Pulse:

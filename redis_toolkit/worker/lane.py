@@ -24,6 +24,7 @@ from redis_toolkit.message import Gap, Message
 from redis_toolkit.routing import Handler
 from redis_toolkit.settings import Settings
 from redis_toolkit.strange import tamed
+from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.counters import Counters
 
@@ -211,4 +212,10 @@ class Lane:
             logger.warning("dropped a message on %r: %s", name, error)
         else:
             self._counters.add("failed")
-            logger.error("handler %s failed on a message on %r", self.handler.name, name, exc_info=error)
+            logger.error(
+                "handler %s failed on a message on %r",
+                self.handler.name,
+                name,
+                exc_info=error,
+                extra=OF_HANDLER,
+            )

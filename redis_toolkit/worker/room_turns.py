@@ -25,6 +25,7 @@ from redis_toolkit.binding import Binding
 from redis_toolkit.errors import PayloadMismatch, RedisToolkitError
 from redis_toolkit.message import Gap, Message
 from redis_toolkit.room_message import own_copy
+from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.bell import bell_of
 from redis_toolkit.worker.room_crew import BATCH, Runner, crew_of
@@ -68,6 +69,7 @@ class _Callbacks:
                 self._binding.name,
                 self._lane.room,
                 exc_info=error,
+                extra=OF_HANDLER,
             )
 
 

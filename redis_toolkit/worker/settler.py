@@ -58,7 +58,7 @@ class Settler:
         self._kept = kept
         self._counters = counters
         self._changed = changed
-        name = consumer.source.name
+        name = consumer.source.shown
         self._trouble = Trouble(f"settling work of {name} is interrupted", f"work of {name} is settled again")
         self._ready: list[Settlement] = []
         self._given: list[Held] = []
@@ -107,7 +107,7 @@ class Settler:
             for timer in self._again:
                 timer.cancel()
             if self.owed:
-                name = self._consumer.source.name
+                name = self._consumer.source.shown
                 logger.warning(
                     "the server has not answered how %d pieces of work of %s ended: what it does not know of "
                     "is done again when the lease is over",

@@ -69,7 +69,7 @@ class WorkLoop:
         self._rounds = consumer.rounds
         self._performer = consumer.performer
         self._block = settings.block
-        name = consumer.source.name
+        name = consumer.source.shown
         self._trouble = Trouble(f"claiming work of {name} is interrupted", f"work of {name} is claimed again")
         self._links = LoopLinks(connections, settings, self._may_claim, self._may_settle, self._log)
         self._settler = Settler(consumer, self._links.rest, counters, self._soon)

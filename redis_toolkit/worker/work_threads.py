@@ -69,7 +69,7 @@ class WorkThreads(Crew[Item, Settlement]):
     def __init__(
         self, consumer: Consumer, connections: Connections, settings: Settings, counters: Counters
     ) -> None:
-        self._where = where = repr(consumer.source.name)
+        self._where = where = consumer.source.shown
         trouble = Trouble(f"claiming from {where} is interrupted", f"work of {where} is claimed again")
         super().__init__("rt-work", consumer.places, connections, settings, counters, trouble)
         self._consumer = consumer

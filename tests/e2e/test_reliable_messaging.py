@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -90,6 +91,26 @@ def test_a_handler_that_raises_is_retried_then_buried(make: Make) -> None:
         assert messaging.requeue("payments") == 1
         eventually(lambda: attempts == [3, 3, 3, 3])
         eventually(lambda: messaging.pending("payments") == 0)
+
+
+@pytest.mark.parametrize("calls", ["called", "awaited"])
+@pytest.mark.parametrize("error", [ValueError("closed"), Reject("never")], ids=repr)
+def test_false_at_once_when_it_is_a_dead_letter(make: Make, calls: str, error: Exception) -> None:
+    messaging, began = make(), time.monotonic()
+
+    def book(message: dict[str, int]) -> None:
+        message.clear()  # what was published says who is told, whatever becomes of it here
+        raise error
+
+    with messaging.create_ack_subscriber("payments", book, retries=1, backoff=0.01):
+        if calls == "called":
+            handled = messaging.publish_with_ack("payments", {"amount": 3}, timeout=90)
+        else:
+            handled = asyncio.run(messaging.apublish_with_ack("payments", {"amount": 3}, timeout=90))
+        assert not handled
+        assert time.monotonic() - began < 60
+        assert [letter.data for letter in messaging.dead("payments")] == [{"amount": 3}]
+        assert messaging.pending("payments") == 0
 
 
 def test_two_subscribers_share(make: Make) -> None:

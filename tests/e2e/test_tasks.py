@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -23,9 +24,9 @@ from redis_toolkit import (
     TaskUnknown,
     current_task,
 )
-from redis_toolkit.keys import WITHOUT_TTL
+from redis_toolkit.keys import WITHOUT_TTL, task_waiters
 from tests.e2e.conftest import released
-from tests.e2e.queues import Queue
+from tests.e2e.queues import DEADLINE, Queue
 from tests.e2e.styles import Background, Style
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -145,6 +146,51 @@ def test_failures_are_retried_and_then_buried(queue: Queue, app: App) -> None:
         eventually(lambda: queue.stats().dead == 1)
         assert queue.retry_dead([queue.dead()[0].entry, "no-such"]) == 1
         eventually(lambda: len(attempts) == 15)
+
+
+@pytest.mark.parametrize("ttl", [60, 0], ids=["kept", "unkept"])
+def test_a_handle_sees_what_became_of_a_dead_letter(queue: Queue, app: App, ttl: int) -> None:
+    mended, go_on = threading.Event(), threading.Event()
+
+    def fragile() -> str:
+        if not mended.is_set():
+            raise ValueError("broken")
+        go_on.wait(DEADLINE)
+        return "mended"
+
+    def waited(handle: Any) -> bool:
+        return bool(app.client.hexists(task_waiters("q"), handle.id))
+
+    handle = queue.sent(queue.task(name="fragile", result_ttl=ttl)(fragile))
+    with ThreadPoolExecutor(1) as pool:
+        failure = pool.submit(queue.result, handle)
+        eventually(lambda: waited(handle))
+        with app:
+            assert "broken" in str(failure.exception(DEADLINE))
+            with pytest.raises(RemoteError, match="broken"):  # nothing has changed
+                queue.result(handle)
+            mended.set()
+            assert queue.retry_dead() == 1
+            result = pool.submit(queue.result, handle)
+            eventually(lambda: waited(handle))
+            go_on.set()
+            assert result.result(DEADLINE) == "mended"
+            assert (queue.result(handle), queue.results([handle])) == ("mended", ["mended"])
+
+
+def test_who_waits_in_vain_hears_that_nobody_works(queue: Queue, app: App) -> None:
+    go_on = threading.Event()
+    handle = queue.sent(queue.task(name="wait")(lambda: go_on.wait(DEADLINE)))
+    nobody = r"has not ended after 0.05 s: no worker serves queue 'q' \(stats\(\)\.consumers is 0\)$"
+    with pytest.raises(RequestTimeout, match=nobody):
+        queue.result(handle, 0.05)
+    with pytest.raises(RequestTimeout, match=nobody):
+        queue.do(queue.real, "gather", [handle], timeout=0.05)
+    with app:
+        with pytest.raises(RequestTimeout, match=r"has not ended after 0.05 s$"):
+            queue.result(handle, 0.05)
+        go_on.set()
+        assert queue.result(handle)
 
 
 def test_one_that_succeeds_in_the_end(queue: Queue, app: App) -> None:

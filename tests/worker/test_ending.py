@@ -183,5 +183,5 @@ class TestGroups:
         assert rig.run(claimed(b"1")).outcome.state == "ok"
         [record] = caplog.records
         assert record.getMessage() == (
-            "nobody is told of the end of 5000-0 of 'orders, group billing': no address"
+            "nobody is told of the end of 5000-0 of 'orders', group 'billing': no address"
         )

@@ -294,7 +294,7 @@ class TestFailures:
     ) -> None:
         group(job_of(style(fail))).run(claimed(b"1"))
         [record] = caplog.records
-        assert "on event 5000-0 of 'orders, group billing' failed" in record.getMessage()
+        assert "on event 5000-0 of 'orders', group 'billing' failed" in record.getMessage()
 
 
 @STYLES

@@ -43,7 +43,7 @@ def group_source(channel: str, group: str) -> Source:
     prefix = keys.group_streams(channel, group)
     own = keys.shown_channel(channel)
     return Source(
-        name=f"{own}, group {group}" if own == channel else f"{own}, acknowledged messages",
+        name=f"{own!r}, group {group!r}" if own == channel else f"{own!r}, acknowledged messages",
         group=group,
         streams=(keys.group_again(channel, group), keys.stream(channel)),
         prefix=prefix,

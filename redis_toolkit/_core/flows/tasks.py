@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis_toolkit import keys
-from redis_toolkit._core.flow import Call, Command, Flow, ScriptCall
+from redis_toolkit._core.flow import Call, Command, Deadline, Flow, ScriptCall
 from redis_toolkit._core.flows.work import Held, Source
 from redis_toolkit._core.scripts import TASK_PROGRESS, TASK_PURGE, TASK_STATS, TASK_SUBMIT, UNLOCK
 from redis_toolkit.errors import QueueFull, counted
@@ -238,11 +238,11 @@ class Stats:
     counters: dict[str, int]
 
 
-def stats(source: Source, priorities: Sequence[str]) -> Flow[Stats]:
-    """Count what a queue holds."""
+def stats(source: Source, priorities: Sequence[str], deadline: Deadline | None = None) -> Flow[Stats]:
+    """Count what a queue holds, by a deadline if there is one."""
     named = (source.delayed, source.dead, source.counters, source.paused, *source.streams)
     [[later, dead, paused, flat, *streams]] = yield Call(
-        (ScriptCall(TASK_STATS, named, (source.group,)),), repeatable=True
+        (ScriptCall(TASK_STATS, named, (source.group,)),), repeatable=True, deadline=deadline
     )
     counted = zip(flat[::2], flat[1::2], strict=True)
     return Stats(

@@ -31,7 +31,7 @@ class Source(NamedTuple):
     """The keys and names of a queue, or of a durable group. All are in one hash tag.
 
     Attributes:
-        name: how messages name it.
+        name: of a queue its name; of a group what messages call it.
         group: the consumer group.
         streams: where it is claimed, in this order.
         prefix: what the names of the streams begin with to which something comes back.
@@ -60,6 +60,11 @@ class Source(NamedTuple):
     locks: str
     due: str
     control: str
+
+    @property
+    def shown(self) -> str:
+        """Its name as messages show it: a queue's in quotes, a group's with those of its parts."""
+        return self.name if self.id_field else repr(self.name)
 
 
 class Held(Record):
