@@ -170,6 +170,14 @@ class UserNotificationClient(Stopping):
         """Await what `mark_read` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.mark_read(self.user_id, ids))
 
+    def mark_all_read(self) -> int:
+        """Mark all that this user has now as read; see `NotificationSystem.mark_all_read`."""
+        return self._app._driver.run(self._inbox.mark_all_read(self.user_id))
+
+    async def amark_all_read(self) -> int:
+        """Await what `mark_all_read` does: the same parameters, results and errors."""
+        return await self._app._async_driver.run(self._inbox.mark_all_read(self.user_id))
+
     # -- living -----------------------------------------------------------------------------------
 
     @property
