@@ -47,7 +47,15 @@ PAIRS: dict[type, set[str]] = {
     TaskHandle: {"result", "status", "progress", "cancel"},
     Running: {"stop"},
     NotificationSystem: {
-        *("send_notification", "broadcast", "unread", "unread_count", "mark_read", "mark_all_read", "dropped"),
+        *(
+            "send_notification",
+            "broadcast",
+            "unread",
+            "unread_count",
+            "mark_read",
+            "mark_all_read",
+            "dropped",
+        ),
         "stop",
     },
     UserNotificationClient: {"unread", "unread_count", "mark_read", "mark_all_read", "stop"},

@@ -141,7 +141,7 @@ class NotificationSystem(Stopping):
 
         Args:
             user_id: whose.
-            *ids: their ids, or the notifications themselves. Without any, none is marked: see `mark_all_read`.
+            *ids: their ids, or the notifications themselves; without any, none is marked.
 
         Returns:
             How many were unread.
