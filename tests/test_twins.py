@@ -47,10 +47,18 @@ PAIRS: dict[type, set[str]] = {
     TaskHandle: {"result", "status", "progress", "cancel"},
     Running: {"stop"},
     NotificationSystem: {
-        *("send_notification", "broadcast", "unread", "unread_count", "mark_read", "dropped"),
+        *(
+            "send_notification",
+            "broadcast",
+            "unread",
+            "unread_count",
+            "mark_read",
+            "mark_all_read",
+            "dropped",
+        ),
         "stop",
     },
-    UserNotificationClient: {"unread", "unread_count", "mark_read", "stop"},
+    UserNotificationClient: {"unread", "unread_count", "mark_read", "mark_all_read", "stop"},
     ChatRoom: {
         *("join", "leave", "members", "send_message", "typing", "send_direct", "history", "direct_history"),
         *("metadata", "set_metadata", "rooms"),

@@ -130,7 +130,7 @@ class ChatRoom:
 
         Example:
             ```python
-            membership = await room.ajoin("ann", on_message)
+            membership = await room.ajoin("ann", on_message)  # until astop()
 
             async with room.ajoin("ann", history=50) as membership:
                 async for message in membership: ...
@@ -138,7 +138,8 @@ class ChatRoom:
             async for message in room.ajoin("ann"): ...  # leaves when the loop is left
             ```
         """
-        return Joining(self._entrance(user, on_message, history, since, metadata, on_gap).aenter)
+        entrance = self._entrance(user, on_message, history, since, metadata, on_gap)
+        return Joining(entrance.aenter, "ChatRoom.ajoin()")
 
     def leave(self, user: str) -> None:
         """Stop all memberships that this process has for a user in this room."""

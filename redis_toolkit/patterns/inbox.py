@@ -58,10 +58,13 @@ class Inbox:
     def mark_read(self, user_id: object, ids: tuple[object, ...]) -> Flow[int]:
         """Return the flow of `NotificationSystem.mark_read`."""
         user, named = checked_user(user_id), ids_of(ids)
-        event = JSONCodec().encode({"ids": [str(one) for one in named], "all": not ids})
-        if not ids:
-            return flows.mark_all(user, event, self.limits)
+        event = JSONCodec().encode({"ids": [str(one) for one in named], "all": False})
         return flows.mark_read(user, list(dict.fromkeys(named)), event, self.limits)
+
+    def mark_all_read(self, user_id: object) -> Flow[int]:
+        """Return the flow of `NotificationSystem.mark_all_read`."""
+        event = JSONCodec().encode({"ids": [], "all": True})
+        return flows.mark_all(checked_user(user_id), event, self.limits)
 
     def dropped(self, user_id: object) -> Flow[int]:
         """Return the flow of `NotificationSystem.dropped`."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +22,7 @@ from redis_toolkit._core.flows import rooms
 from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.errors import ConfigurationError, RedisToolkitError
 from redis_toolkit.message import Gap
+from redis_toolkit.patterns.pending import Pending
 from redis_toolkit.patterns.running import Stopping
 from redis_toolkit.room_message import own_copy
 from redis_toolkit.worker.bell import Bell, bell_of
@@ -237,30 +238,10 @@ def _await_quietly(done: Future[None]) -> None:
         logger.debug("leaving takes long")
 
 
-class Joining:
+class Joining(Pending[Membership]):
     """A join that has not begun: to be awaited, or used in ``async with`` or ``async for``."""
 
-    def __init__(self, join: Callable[[], Awaitable[Membership]]) -> None:
-        self._join = join
-        self._membership: Membership | None = None
-
-    def __await__(self) -> Generator[Any, Any, Membership]:
-        return self._join().__await__()
-
     async def __aiter__(self) -> AsyncGenerator[dict[str, Any]]:
-        membership = await self._join()
-        try:
+        async with self as membership:
             async for message in membership:
                 yield message
-        finally:
-            await membership.astop()
-
-    async def __aenter__(self) -> Membership:
-        self._membership = await self._join()
-        return self._membership
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._membership is not None:
-            await self._membership.astop()

@@ -41,6 +41,7 @@ from redis_toolkit.patterns.client_lane import (
 from redis_toolkit.patterns.door import Door
 from redis_toolkit.patterns.inbox import Inbox
 from redis_toolkit.patterns.notice import KEEP, MAX_AGE, checked_user
+from redis_toolkit.patterns.pending import Pending
 from redis_toolkit.patterns.reception import Reception
 from redis_toolkit.patterns.running import Stopping, sibling
 from redis_toolkit.worker import handling
@@ -121,7 +122,7 @@ class UserNotificationClient(Stopping):
 
     @classmethod
     @by_name
-    async def aconnect(
+    def aconnect(
         cls,
         user_id: str | int,
         on_personal: Callable[..., Any] | None = None,
@@ -133,16 +134,19 @@ class UserNotificationClient(Stopping):
         app: App | None = None,
         url: str | None = None,
         max_age: float | datetime.timedelta = MAX_AGE,
-    ) -> Self:
-        """Await a client whose ``async def`` handlers run on the running loop; else as the constructor."""
+    ) -> Pending[Self]:
+        """Await a client whose ``async def`` handlers run on the running loop; else as the constructor.
+
+        Example:
+            ```python
+            client = await UserNotificationClient.aconnect("ada", forward)  # until astop()
+
+            async with UserNotificationClient.aconnect("ada", forward) as client: ...
+            ```
+        """
         client = cls.__new__(cls)
         client._prepare(user_id, on_personal, on_broadcast, on_read, on_gap, app, url, max_age)
-        try:
-            await loops.in_thread(client._connect, catch_up, asyncio.get_running_loop())
-        except asyncio.CancelledError:  # raised once it is connected
-            await loops.in_thread(client.stop)
-            raise
-        return client
+        return Pending(partial(client._aconnect, catch_up), "UserNotificationClient.aconnect()")
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -169,6 +173,14 @@ class UserNotificationClient(Stopping):
     async def amark_read(self, *ids: Any) -> int:
         """Await what `mark_read` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.mark_read(self.user_id, ids))
+
+    def mark_all_read(self) -> int:
+        """Mark all that this user has now as read; see `NotificationSystem.mark_all_read`."""
+        return self._app._driver.run(self._inbox.mark_all_read(self.user_id))
+
+    async def amark_all_read(self) -> int:
+        """Await what `mark_all_read` does: the same parameters, results and errors."""
+        return await self._app._async_driver.run(self._inbox.mark_all_read(self.user_id))
 
     # -- living -----------------------------------------------------------------------------------
 
@@ -250,6 +262,14 @@ class UserNotificationClient(Stopping):
         self._living: _Living | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: LoopThread | None = None
+
+    async def _aconnect(self, catch_up: bool) -> Self:
+        try:
+            await loops.in_thread(self._connect, catch_up, asyncio.get_running_loop())
+        except asyncio.CancelledError:  # raised once it is connected
+            await loops.in_thread(self.stop)
+            raise
+        return self
 
     def _connect(self, catch_up: bool, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Subscribe; what comes from then on is heard."""

@@ -46,7 +46,7 @@ class NotificationSystem(Stopping):
         notifications.broadcast({"text": "Maintenance at 9"})
         for notification in notifications.unread("ada"):
             print(notification["text"])
-        notifications.mark_read("ada")
+        notifications.mark_all_read("ada")
         ```
     """
 
@@ -141,7 +141,7 @@ class NotificationSystem(Stopping):
 
         Args:
             user_id: whose.
-            *ids: their ids, or the notifications themselves; none stands for all that there are now.
+            *ids: their ids, or the notifications themselves; without any, none is marked.
 
         Returns:
             How many were unread.
@@ -156,6 +156,24 @@ class NotificationSystem(Stopping):
     async def amark_read(self, user_id: str | int, *ids: Any) -> int:
         """Await what `mark_read` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.mark_read(user_id, ids))
+
+    def mark_all_read(self, user_id: str | int) -> int:
+        """Mark all notifications that a user has now as read, for all devices.
+
+        Args:
+            user_id: whose.
+
+        Returns:
+            How many were unread.
+
+        Raises:
+            StoreFull: the server has no memory for what is read of the broadcasts.
+        """
+        return self._app._driver.run(self._inbox.mark_all_read(user_id))
+
+    async def amark_all_read(self, user_id: str | int) -> int:
+        """Await what `mark_all_read` does: the same parameters, results and errors."""
+        return await self._app._async_driver.run(self._inbox.mark_all_read(user_id))
 
     def dropped(self, user_id: str | int | None = None) -> int:
         """Return how many unread notifications have made room for later ones, as ``keep`` says.

@@ -180,7 +180,7 @@ class TestHearing:
                 assert texts(await client.aunread()) == texts(await system.aunread("ada")) == [1, 2]
                 assert await client.amark_read(sent) == 1
                 await asyncio.wait_for(done.wait(), 30)
-                assert await system.amark_read("ada") == 1
+                assert await system.amark_all_read("ada") == 1
                 assert await system.adropped("ada") == 0
             assert texts(got) == [1, 2]
             assert reads[0] == {"ids": [sent], "all": False}
@@ -278,7 +278,9 @@ class TestReading:
         assert client.unread_count() == 4  # what a handler got is not read by that
         assert client.mark_read(got[0]["id"], got[1]) == 2
         assert client.unread() == got[2:]
-        assert client.mark_read() == 2
+        assert client.mark_read() == client.mark_read(*[]) == 0
+        assert client.unread() == got[2:]
+        assert client.mark_all_read() == 2
         assert client.unread_count() == 0
         assert system.unread_count("new") == 1
         check_keys(server)
@@ -293,7 +295,8 @@ class TestReading:
         ids = [system.send_notification("ada", {}), system.broadcast({}), system.broadcast({})]
         assert phone.mark_read(*ids[:2]) == 2
         assert [one["id"] for one in laptop.unread()] == [ids[2]]
-        assert laptop.mark_read() == 1
+        assert phone.mark_read() == system.mark_read("ada") == 0  # of which nobody is told
+        assert laptop.mark_all_read() == 1
         assert phone.unread_count() == 0
         assert other.unread_count() == 2
         expected = [{"ids": ids[:2], "all": False}, {"ids": [], "all": True}]
@@ -320,7 +323,7 @@ class TestReading:
         eventually(lambda: got)
         assert texts(client.unread()) == [1]
         assert client.counters == {"undecodable": 3}
-        client.mark_read()
+        client.mark_all_read()
         assert client.unread_count() == 0
 
     def test_what_cannot_be_is_refused_before_anything_is_sent(
@@ -603,7 +606,7 @@ class TestFaults:
             system.broadcast({"text": number}, id=str(number))
         sent = system.unread("ada")[-1]
         assert client.mark_read(sent) == 1
-        assert client.mark_read() == 1
+        assert client.mark_all_read() == 1
         assert system.dropped("ada") == 1
         eventually(lambda: len(got) == 6)
         app.stop()

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from redis_toolkit import App, ConfigurationError
 from redis_toolkit._core import loops
-from redis_toolkit.patterns import ChatRoom
+from redis_toolkit.patterns import ChatRoom, Membership, UserNotificationClient
 from tests.e2e.seats import texts
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -287,3 +288,42 @@ def test_a_forked_child_has_no_memberships_and_makes_its_own(room: ChatRoom, ser
     eventually(lambda: texts(got) == [1, 2])
     assert membership.active
     membership.stop()
+
+
+def test_what_is_joined_or_connected_is_awaited_or_entered(room: ChatRoom, app: App) -> None:
+    async def hear(message: dict[str, Any]) -> None: ...
+
+    async def main() -> None:
+        opening: list[Callable[[], Any]] = [
+            lambda: room.ajoin("ann", hear),
+            lambda: UserNotificationClient.aconnect("ann", hear, app=app),
+        ]
+        for call in opening:
+            async with call() as one:
+                assert await is_open(one)
+            assert not await is_open(one)
+            async with await call() as one:
+                assert await is_open(one)
+            pending = call()
+            one = await pending
+            with pytest.raises(ConfigurationError, match="was awaited before"):
+                await pending
+            await one.astop()
+            assert not await is_open(one)
+        await app._async_driver.close()
+
+    async def is_open(one: Any) -> bool:
+        return bool(one.active if isinstance(one, Membership) else one.connected)
+
+    asyncio.run(main())
+
+
+def test_what_is_neither_is_warned_of(room: ChatRoom, app: App) -> None:
+    with pytest.warns(RuntimeWarning, match=r"ChatRoom\.ajoin\(\) was never awaited") as said:
+        room.ajoin("ann")
+    assert said[0].filename == __file__
+    with pytest.warns(RuntimeWarning, match=r"UserNotificationClient\.aconnect\(\) was never awaited"):
+        UserNotificationClient.aconnect("ann", [].append, app=app)
+    with pytest.raises(ConfigurationError):
+        room.ajoin("")  # and no word of awaiting
+    assert room.members() == []

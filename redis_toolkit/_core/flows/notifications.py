@@ -239,7 +239,9 @@ def position(user: str) -> Flow[Position]:
 
 
 def mark_read(user: str, ids: Sequence[NoticeId], event: bytes, limits: Limits) -> Flow[int]:
-    """Mark some as read, and tell the user's devices; returns how many were unread."""
+    """Mark some as read, if any, and tell the user's devices; returns how many were unread."""
+    if not ids:
+        return 0
     own = [one for one in ids if not one.broadcast]
     broadcasts = [one for one in ids if one.broadcast]
     if not broadcasts:
