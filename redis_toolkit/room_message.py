@@ -22,6 +22,7 @@ from redis_toolkit.errors import ConfigurationError, DecodeError, PayloadTooLarg
 
 __all__ = [
     "FIRST",
+    "RESERVED",
     "Id",
     "before",
     "id_of",
@@ -30,6 +31,7 @@ __all__ = [
     "read_map",
     "read_published",
     "text_of_id",
+    "whose_presence",
     "write_map",
     "write_message",
 ]
@@ -38,6 +40,7 @@ Id = tuple[int, int]
 """An id as it is compared: ms and number."""
 FIRST: Id = (0, 0)
 RESERVED = frozenset({"id", "timestamp", "type", "user", "text", "client_id", "to", "reason"})
+"""Fields that are ours."""
 HEAD = 80
 """Bytes that the id and the timestamp take in what is published."""
 _OURS = re.compile(rb'\{"id":"(\d{1,20})-(\d{1,20})","timestamp":')
@@ -49,13 +52,19 @@ def write_message(fields: dict[str, Any], extra: Mapping[str, Any], limit: int) 
     """Return the body of a message, without its id.
 
     Raises:
-        ConfigurationError: something extra has the name of a field of ours.
+        ConfigurationError: something extra has the name of a field of ours, or nearly so.
         EncodeError: it cannot be written as JSON.
         PayloadTooLarge: it is over the limit.
     """
     taken = RESERVED.intersection(extra)
     if taken:
         raise ConfigurationError(f"{', '.join(sorted(taken))}: that is a field which every message has")
+    near = [name for name in extra if name.strip("_").casefold() in RESERVED]
+    if near:
+        raise ConfigurationError(
+            f"{', '.join(sorted(near))}: a message has {near[0].strip('_').casefold()!r} already: did you "
+            "mean that? What you add needs another name"
+        )
     return _within(_JSON.encode({**fields, **extra}), limit, "this message")
 
 
@@ -128,6 +137,11 @@ def id_of(text: object, name: str = "id") -> Id:
             f"{name}={ascii(text)[:80]} is no id of a message, such as '1700000000000-0'"
         )
     return int(found[1]), int(found[2])
+
+
+def whose_presence(message: Mapping[str, Any]) -> object:
+    """Return who comes, goes or types, if that is what a message tells: that user does not hear it."""
+    return message.get("user") if message.get("type") in ("join", "leave", "typing") else None
 
 
 def before(id: Id) -> Id:

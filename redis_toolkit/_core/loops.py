@@ -43,30 +43,31 @@ _running = asyncio._get_running_loop  # a third of the cost of asking and catchi
 _warned = False
 
 
-def check_blocking(name: str) -> None:
+def check_blocking(name: str, twin: str | None = None) -> None:
     """Refuse or warn of a blocking call of ``App.<name>``, when an event loop runs in this thread.
 
     Args:
         name: the method.
+        twin: what to await instead; None: ``a`` and the name.
 
     Raises:
         ConfigurationError: the loop runs handlers.
     """
     loop = _running()
     if loop is not None:
-        _on_a_loop(loop, name)
+        _on_a_loop(loop, name, twin or f"a{name}")
 
 
-def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
+def _on_a_loop(loop: asyncio.AbstractEventLoop, name: str, twin: str) -> None:
     global _warned
     if loop in serving:
         raise ConfigurationError(
-            f"{name}() would block the event loop that runs the handlers: await a{name}()"
+            f"{name}() would block the event loop that runs the handlers: await {twin}()"
         )
     if not _warned:
         _warned = True
         warnings.warn(
-            f"{name}() blocks the running event loop while it waits: await a{name}() instead",
+            f"{name}() blocks the running event loop while it waits: await {twin}() instead",
             RuntimeWarning,
             stacklevel=_depth(),
         )

@@ -23,11 +23,14 @@ from redis_toolkit.app import App
 from redis_toolkit.errors import ConfigurationError
 from redis_toolkit.jobs import seconds_of
 from redis_toolkit.message import Gap
+from redis_toolkit.misspelt import by_name
 from redis_toolkit.patterns.joining import Entrance
 from redis_toolkit.patterns.membership import PATIENCE, Joining, Membership
-from redis_toolkit.patterns.room_calls import MAX_HISTORY, RoomCalls, checked_name
+from redis_toolkit.patterns.own_server import on_own_server
+from redis_toolkit.patterns.room_calls import MAX_HISTORY, RoomCalls
 from redis_toolkit.patterns.room_views import Member, RoomInfo
 from redis_toolkit.patterns.running import sibling
+from redis_toolkit.patterns.user_name import checked_name, checked_user
 from redis_toolkit.room_message import id_of, write_map
 from redis_toolkit.settings import check_whole
 
@@ -58,6 +61,7 @@ class ChatRoom:
         ```
     """
 
+    @by_name
     def __init__(
         self,
         room_id: str,
@@ -80,9 +84,10 @@ class ChatRoom:
 
     # -- being there ------------------------------------------------------------------------------
 
+    @by_name
     def join(
         self,
-        user: str,
+        user: str | int,
         on_message: Callable[..., Any] | None = None,
         *,
         history: int = 0,
@@ -95,11 +100,11 @@ class ChatRoom:
         The others get a message of type ``join``, if the user was not there by another connection.
 
         Args:
-            user: who, any text of up to 1,000 characters.
+            user: who, any text of up to 1,000 characters; or a whole number, which is its digits.
             on_message: called with each message, a dict; ``def`` (in a thread) or ``async def`` (on the
                 running loop, or on one of its own), parameters as in `App.on`. None: iterate over what is
                 returned.
-            history: how many of the last messages to begin with.
+            history: how many of the last messages to begin with, at most.
             since: the id of a message, to begin with all that was said after it; ``"0-0"`` for all there is.
             metadata: said of the user in `members`, as JSON.
             on_gap: called with a `Gap`, in the order of the messages, where the history does not go back far
@@ -116,9 +121,10 @@ class ChatRoom:
         loops.check_blocking("join")
         return self._entrance(user, on_message, history, since, metadata, on_gap).enter()
 
+    @by_name
     def ajoin(
         self,
-        user: str,
+        user: str | int,
         on_message: Callable[..., Any] | None = None,
         *,
         history: int = 0,
@@ -141,12 +147,12 @@ class ChatRoom:
         entrance = self._entrance(user, on_message, history, since, metadata, on_gap)
         return Joining(entrance.aenter, "ChatRoom.ajoin()")
 
-    def leave(self, user: str) -> None:
+    def leave(self, user: str | int) -> None:
         """Stop all memberships that this process has for a user in this room."""
         loops.check_blocking("leave")
         wait(self._entered(user), timeout=PATIENCE)
 
-    async def aleave(self, user: str) -> None:
+    async def aleave(self, user: str | int) -> None:
         """Await what `leave` does."""
         ended = [asyncio.wrap_future(one) for one in self._entered(user)]
         if ended:
@@ -165,7 +171,7 @@ class ChatRoom:
 
     # -- saying -----------------------------------------------------------------------------------
 
-    def send_message(self, user: str, text: Any, *, id: str | None = None, **extra: Any) -> str:
+    def send_message(self, user: str | int, text: Any, *, id: str | None = None, **extra: Any) -> str:
         """Say something to all members; one need not be one.
 
         Args:
@@ -187,19 +193,20 @@ class ChatRoom:
         """
         return self._run("send_message", self._calls.send(user, text, id, extra))
 
-    async def asend_message(self, user: str, text: Any, *, id: str | None = None, **extra: Any) -> str:
+    async def asend_message(self, user: str | int, text: Any, *, id: str | None = None, **extra: Any) -> str:
         """Await what `send_message` does: the same parameters, results and errors."""
         return await self._arun(self._calls.send(user, text, id, extra))
 
-    def typing(self, user: str) -> None:
+    def typing(self, user: str | int) -> None:
         """Say that a user is typing: a message of type ``typing``, which is not kept: its ``id`` is None."""
         self._run("typing", self._calls.typing(user))
 
-    async def atyping(self, user: str) -> None:
+    async def atyping(self, user: str | int) -> None:
         """Await what `typing` does."""
         await self._arun(self._calls.typing(user))
 
-    def send_direct(self, user: str, to: str, text: Any, *, id: str | None = None) -> str:
+    @by_name
+    def send_direct(self, user: str | int, to: str | int, text: Any, *, id: str | None = None) -> str:
         """Say something to one user of the room; only these two get it, by all their connections.
 
         Args:
@@ -216,12 +223,14 @@ class ChatRoom:
         """
         return self._run("send_direct", self._calls.send_direct(user, to, text, id))
 
-    async def asend_direct(self, user: str, to: str, text: Any, *, id: str | None = None) -> str:
+    @by_name
+    async def asend_direct(self, user: str | int, to: str | int, text: Any, *, id: str | None = None) -> str:
         """Await what `send_direct` does: the same parameters, results and errors."""
         return await self._arun(self._calls.send_direct(user, to, text, id))
 
     # -- what was said ----------------------------------------------------------------------------
 
+    @by_name
     def history(
         self, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
@@ -234,20 +243,23 @@ class ChatRoom:
         """
         return self._run("history", self._calls.history(limit, before, after))
 
+    @by_name
     async def ahistory(
         self, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Await what `history` does."""
         return await self._arun(self._calls.history(limit, before, after))
 
+    @by_name
     def direct_history(
-        self, user: str, limit: int = 50, *, before: str | None = None, after: str | None = None
+        self, user: str | int, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Return what a user was told directly, and told others; the parameters are those of `history`."""
         return self._run("direct_history", self._calls.direct_history(user, limit, before, after))
 
+    @by_name
     async def adirect_history(
-        self, user: str, limit: int = 50, *, before: str | None = None, after: str | None = None
+        self, user: str | int, limit: int = 50, *, before: str | None = None, after: str | None = None
     ) -> list[dict[str, Any]]:
         """Await what `direct_history` does."""
         return await self._arun(self._calls.direct_history(user, limit, before, after))
@@ -270,12 +282,14 @@ class ChatRoom:
         """Await what `set_metadata` does."""
         await self._arun(self._calls.set_metadata(fields))
 
+    @on_own_server
     @staticmethod
     def rooms(app: App | None = None, url: str | None = None) -> list[RoomInfo]:
-        """Return the rooms that have members now, by name."""
+        """Return the rooms that have members now, by name; ``room.rooms()`` those on the server of a room."""
         found = _app_of(app, url)._run("rooms", rooms.rooms())
         return [RoomInfo(name, count) for name, count in found]
 
+    @on_own_server
     @staticmethod
     async def arooms(app: App | None = None, url: str | None = None) -> list[RoomInfo]:
         """Await what `rooms` does."""
@@ -292,7 +306,7 @@ class ChatRoom:
 
     def _entrance(
         self,
-        user: str,
+        user: str | int,
         on_message: Callable[..., Any] | None,
         history: int,
         since: str | None,
@@ -309,7 +323,7 @@ class ChatRoom:
             self._app,
             self.room_id,
             self._kept,
-            checked_name(user, "user"),
+            checked_user(user),
             self._counters,
             on_message,
             on_gap,
@@ -318,10 +332,10 @@ class ChatRoom:
             metadata=write_map(metadata or {}, self._max_payload, "the metadata"),
         )
 
-    def _entered(self, user: str) -> list[Any]:
+    def _entered(self, user: str | int) -> list[Any]:
         from redis_toolkit.worker.room_hub import exit_all, lanes_of
 
-        return exit_all(lanes_of(self._app._connections, self.room_id, checked_name(user, "user")))
+        return exit_all(lanes_of(self._app._connections, self.room_id, checked_user(user)))
 
 
 def _app_of(app: App | None, url: str | None) -> App:

@@ -11,7 +11,8 @@ from redis_toolkit._core.flows import notifications as flows
 from redis_toolkit._core.flows.notifications import START, Kept, Limits, NoticeId, Position
 from redis_toolkit.codecs import JSONCodec
 from redis_toolkit.errors import DecodeError
-from redis_toolkit.patterns.notice import Notices, checked_user, ids_of, limits_of
+from redis_toolkit.patterns.notice import Notices, ids_of, limits_of
+from redis_toolkit.patterns.user_name import checked_user
 from redis_toolkit.settings import check_whole
 from redis_toolkit.wire import Wire
 

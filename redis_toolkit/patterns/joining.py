@@ -138,6 +138,7 @@ class Entrance:
 
     def _join(self, membership: Membership) -> Any:
         lease_ms = int(self._app.settings.lease * 1000)
+        membership._lane.asked = True
         return rooms.join(self._room, self._kept, lease_ms, membership._lane.own, self._history)
 
     def _leave(self, membership: Membership) -> Flow[None]:

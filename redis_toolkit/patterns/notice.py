@@ -18,11 +18,10 @@ from redis_toolkit.calls import checked_id
 from redis_toolkit.codecs import JSONCodec, codec_name
 from redis_toolkit.errors import ConfigurationError, DecodeError, EncodeError
 from redis_toolkit.jobs import seconds_of
-from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import check_whole
 from redis_toolkit.wire import Wire
 
-__all__ = ["KEEP", "MAX_AGE", "Notices", "checked_user", "ids_of", "limits_of"]
+__all__ = ["KEEP", "MAX_AGE", "Notices", "ids_of", "limits_of"]
 
 KEEP = 1_000
 """How many unread notifications of one user are kept, and how many broadcasts."""
@@ -31,15 +30,6 @@ RESERVED = ("id", "rt")
 """Fields that a sender cannot use: the notification's id, and the mark of envelopes."""
 ADDED = 256
 """Bytes that the server adds to a notification, at most."""
-
-
-def checked_user(user_id: object) -> str:
-    """Return the name of a user; a whole number is one too.
-
-    Raises:
-        ConfigurationError: it is neither text nor a whole number, is empty, or has no UTF-8 form.
-    """
-    return checked_channel(str(user_id) if type(user_id) is int else user_id, "user id")
 
 
 def limits_of(keep: int, max_age: float | datetime.timedelta) -> Limits:

@@ -40,10 +40,11 @@ from redis_toolkit.patterns.client_lane import (
 )
 from redis_toolkit.patterns.door import Door
 from redis_toolkit.patterns.inbox import Inbox
-from redis_toolkit.patterns.notice import KEEP, MAX_AGE, checked_user
+from redis_toolkit.patterns.notice import KEEP, MAX_AGE
 from redis_toolkit.patterns.pending import Pending
 from redis_toolkit.patterns.reception import Reception
 from redis_toolkit.patterns.running import Stopping, sibling
+from redis_toolkit.patterns.user_name import checked_user
 from redis_toolkit.worker import handling
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.lane import Lane
@@ -118,6 +119,8 @@ class UserNotificationClient(Stopping):
         max_age: float | datetime.timedelta = MAX_AGE,
     ) -> None:
         self._prepare(user_id, on_personal, on_broadcast, on_read, on_gap, app, url, max_age)
+        if self._bindings:
+            loops.check_blocking("UserNotificationClient", "UserNotificationClient.aconnect")
         self._connect(catch_up)
 
     @classmethod
@@ -150,17 +153,19 @@ class UserNotificationClient(Stopping):
 
     # -- reading ----------------------------------------------------------------------------------
 
+    @by_name
     def unread(self, limit: int = 100, *, after: str | None = None) -> list[dict[str, Any]]:
         """Return what this user has not read, oldest first; see `NotificationSystem.unread`."""
-        return self._app._driver.run(self._inbox.unread(self.user_id, limit, after))
+        return self._app._run("unread", self._inbox.unread(self.user_id, limit, after))
 
+    @by_name
     async def aunread(self, limit: int = 100, *, after: str | None = None) -> list[dict[str, Any]]:
         """Await what `unread` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.unread(self.user_id, limit, after))
 
     def unread_count(self) -> int:
         """Return how many notifications this user has not read, broadcasts too."""
-        return self._app._driver.run(self._inbox.count(self.user_id))
+        return self._app._run("unread_count", self._inbox.count(self.user_id))
 
     async def aunread_count(self) -> int:
         """Await what `unread_count` does: the same parameters, results and errors."""
@@ -168,7 +173,7 @@ class UserNotificationClient(Stopping):
 
     def mark_read(self, *ids: Any) -> int:
         """Mark notifications as read, for all devices of this user; see `NotificationSystem.mark_read`."""
-        return self._app._driver.run(self._inbox.mark_read(self.user_id, ids))
+        return self._app._run("mark_read", self._inbox.mark_read(self.user_id, ids))
 
     async def amark_read(self, *ids: Any) -> int:
         """Await what `mark_read` does: the same parameters, results and errors."""
@@ -176,7 +181,7 @@ class UserNotificationClient(Stopping):
 
     def mark_all_read(self) -> int:
         """Mark all that this user has now as read; see `NotificationSystem.mark_all_read`."""
-        return self._app._driver.run(self._inbox.mark_all_read(self.user_id))
+        return self._app._run("mark_all_read", self._inbox.mark_all_read(self.user_id))
 
     async def amark_all_read(self) -> int:
         """Await what `mark_all_read` does: the same parameters, results and errors."""

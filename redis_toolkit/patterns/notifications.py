@@ -64,6 +64,7 @@ class NotificationSystem(Stopping):
 
     # -- sending ----------------------------------------------------------------------------------
 
+    @by_name
     def send_notification(self, user_id: str | int, notification: Any, *, id: str | None = None) -> str:
         """Send a notification to one user: to the clients that are connected, and kept until it is read.
 
@@ -84,28 +85,32 @@ class NotificationSystem(Stopping):
             ServerUnreachable: no connection within ``command_timeout``. Nothing was sent.
             OutcomeUnknown: the connection was cut while it was on its way.
         """
-        return self._app._driver.run(self._inbox.send(user_id, notification, id))
+        return self._app._run("send_notification", self._inbox.send(user_id, notification, id))
 
+    @by_name
     async def asend_notification(
         self, user_id: str | int, notification: Any, *, id: str | None = None
     ) -> str:
         """Await what `send_notification` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.send(user_id, notification, id))
 
+    @by_name
     def broadcast(self, notification: Any, *, id: str | None = None) -> str:
         """Send a notification to everybody: to all clients that are connected; others find it unread.
 
         It is stored once, however many users there are. Parameters, result and errors are those of
         `send_notification`.
         """
-        return self._app._driver.run(self._inbox.broadcast(notification, id))
+        return self._app._run("broadcast", self._inbox.broadcast(notification, id))
 
+    @by_name
     async def abroadcast(self, notification: Any, *, id: str | None = None) -> str:
         """Await what `broadcast` does: the same parameters, results and errors."""
         return await self._app._async_driver.run(self._inbox.broadcast(notification, id))
 
     # -- reading ----------------------------------------------------------------------------------
 
+    @by_name
     def unread(
         self, user_id: str | int, limit: int = 100, *, after: str | None = None
     ) -> list[dict[str, Any]]:
@@ -120,8 +125,9 @@ class NotificationSystem(Stopping):
             Notifications as they were sent, each with ``id`` and ``timestamp``. The id of a broadcast begins
             with ``b``.
         """
-        return self._app._driver.run(self._inbox.unread(user_id, limit, after))
+        return self._app._run("unread", self._inbox.unread(user_id, limit, after))
 
+    @by_name
     async def aunread(
         self, user_id: str | int, limit: int = 100, *, after: str | None = None
     ) -> list[dict[str, Any]]:
@@ -130,7 +136,7 @@ class NotificationSystem(Stopping):
 
     def unread_count(self, user_id: str | int) -> int:
         """Return how many notifications a user has not read, broadcasts too."""
-        return self._app._driver.run(self._inbox.count(user_id))
+        return self._app._run("unread_count", self._inbox.count(user_id))
 
     async def aunread_count(self, user_id: str | int) -> int:
         """Await what `unread_count` does: the same parameters, results and errors."""
@@ -151,7 +157,7 @@ class NotificationSystem(Stopping):
             StoreFull: the server has no memory for what is read of the broadcasts. Those to the user alone
                 can be marked then, one by one.
         """
-        return self._app._driver.run(self._inbox.mark_read(user_id, ids))
+        return self._app._run("mark_read", self._inbox.mark_read(user_id, ids))
 
     async def amark_read(self, user_id: str | int, *ids: Any) -> int:
         """Await what `mark_read` does: the same parameters, results and errors."""
@@ -169,7 +175,7 @@ class NotificationSystem(Stopping):
         Raises:
             StoreFull: the server has no memory for what is read of the broadcasts.
         """
-        return self._app._driver.run(self._inbox.mark_all_read(user_id))
+        return self._app._run("mark_all_read", self._inbox.mark_all_read(user_id))
 
     async def amark_all_read(self, user_id: str | int) -> int:
         """Await what `mark_all_read` does: the same parameters, results and errors."""
@@ -183,7 +189,7 @@ class NotificationSystem(Stopping):
 
         The count is kept as long as notifications are, from the last one that was dropped on.
         """
-        return self._app._driver.run(self._inbox.dropped(user_id))
+        return self._app._run("dropped", self._inbox.dropped(user_id))
 
     async def adropped(self, user_id: str | int | None = None) -> int:
         """Await what `dropped` does: the same parameters, results and errors."""

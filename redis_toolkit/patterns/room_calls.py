@@ -11,18 +11,16 @@ from redis_toolkit._core.flow import Flow
 from redis_toolkit._core.flows import rooms
 from redis_toolkit._core.flows.rooms import Entry, Kept
 from redis_toolkit.calls import checked_id
-from redis_toolkit.errors import ConfigurationError, DecodeError
+from redis_toolkit.errors import DecodeError
 from redis_toolkit.patterns.room_views import Member, member_of
+from redis_toolkit.patterns.user_name import checked_user
 from redis_toolkit.room_message import id_of, read_entry, read_map, write_map, write_message
-from redis_toolkit.routing import checked_channel
 from redis_toolkit.settings import check_whole
 
-__all__ = ["MAX_HISTORY", "RoomCalls", "checked_name"]
+__all__ = ["MAX_HISTORY", "RoomCalls"]
 
 MAX_HISTORY = 100_000
 """Messages that one call reads at most."""
-MAX_NAME = 1000
-"""Characters of the name of a room, and of a user."""
 
 
 class RoomCalls:
@@ -39,19 +37,21 @@ class RoomCalls:
         self._kept = kept
         self._max_payload = max_payload
 
-    def send(self, user: str, text: Any, id: str | None, extra: Mapping[str, Any]) -> Flow[str]:
+    def send(self, user: object, text: Any, id: str | None, extra: Mapping[str, Any]) -> Flow[str]:
         """Return the flow of `ChatRoom.send_message`."""
-        body = self._body("message", user, text, id, {}, extra)
-        return rooms.send(self._room, user, body, self._kept, id)
+        name = checked_user(user)
+        body = self._body("message", name, text, id, {}, extra)
+        return rooms.send(self._room, name, body, self._kept, id)
 
-    def send_direct(self, user: str, to: str, text: Any, id: str | None) -> Flow[str]:
+    def send_direct(self, user: object, to: object, text: Any, id: str | None) -> Flow[str]:
         """Return the flow of `ChatRoom.send_direct`."""
-        body = self._body("direct", user, text, id, {"to": checked_name(to, "user")}, {})
-        return rooms.send_direct(self._room, user, to, body, self._kept, id)
+        name, other = checked_user(user), checked_user(to)
+        body = self._body("direct", name, text, id, {"to": other}, {})
+        return rooms.send_direct(self._room, name, other, body, self._kept, id)
 
-    def typing(self, user: str) -> Flow[None]:
+    def typing(self, user: object) -> Flow[None]:
         """Return the flow of `ChatRoom.typing`."""
-        fields = {"type": "typing", "user": checked_name(user, "user"), "text": ""}
+        fields = {"type": "typing", "user": checked_user(user), "text": ""}
         return rooms.announce(self._room, write_map(fields, self._max_payload, "this message"))
 
     def history(self, limit: int, before: str | None, after: str | None) -> Flow[list[dict[str, Any]]]:
@@ -59,10 +59,10 @@ class RoomCalls:
         return self._history(keys.room_log(self._room), limit, before, after)
 
     def direct_history(
-        self, user: str, limit: int, before: str | None, after: str | None
+        self, user: object, limit: int, before: str | None, after: str | None
     ) -> Flow[list[dict[str, Any]]]:
         """Return the flow of `ChatRoom.direct_history`."""
-        key = keys.room_direct(self._room, checked_name(user, "user"))
+        key = keys.room_direct(self._room, checked_user(user))
         return self._history(key, limit, before, after)
 
     def members(self) -> Flow[list[Member]]:
@@ -101,7 +101,7 @@ class RoomCalls:
     def _body(
         self, kind: str, user: str, text: Any, id: str | None, more: dict[str, Any], extra: Mapping[str, Any]
     ) -> bytes:
-        fields = {"type": kind, "user": checked_name(user, "user"), **more, "text": text}
+        fields = {"type": kind, "user": user, **more, "text": text}
         if checked_id(id) is not None:
             fields["client_id"] = id
         return write_message(fields, extra, self._max_payload)
@@ -117,15 +117,3 @@ def _read(flow: Flow[list[Entry]], max_payload: int) -> Flow[list[dict[str, Any]
         except DecodeError:
             continue
     return messages
-
-
-def checked_name(name: object, kind: str) -> str:
-    """Return the name of a room or of a user.
-
-    Raises:
-        ConfigurationError: no text, empty, or too long.
-    """
-    found = checked_channel(name, kind)
-    if len(found) > MAX_NAME:
-        raise ConfigurationError(f"the {kind} name {ascii(found)[:80]} has over {MAX_NAME:,} characters")
-    return found

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from redis_toolkit.errors import DecodeError, one_line
-from redis_toolkit.room_message import Id, read_published
+from redis_toolkit.room_message import Id, read_published, whose_presence
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.heartbeat import ServerClock
 
@@ -40,7 +40,7 @@ class RoomHearing:
     Attributes:
         body: the message that was read last, as it came.
         heard: its id or None, what it says, and its bytes; None if it cannot be read.
-        joins: who joins by it, if somebody does.
+        presence: who comes, goes or types by it, if that is what it tells.
     """
 
     def __init__(self, clock: ServerClock, max_payload: int) -> None:
@@ -48,7 +48,7 @@ class RoomHearing:
         self._limit = max_payload
         self.body = b""
         self.heard: Heard | None = None
-        self.joins: object = None
+        self.presence: object = None
         self._counted: list[Counters] = []
         self._newest = 0
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class RoomHearing:
 
     def read(self, channel: bytes, body: bytes) -> None:
         """Read a message."""
-        self.body, self.heard, self.joins = body, None, None
+        self.body, self.heard, self.presence = body, None, None
         try:
             entry, message = read_published(body, self._limit)
         except DecodeError as error:
@@ -67,8 +67,7 @@ class RoomHearing:
         if entry is not None and entry[0] > self._newest and not self._is_sane(entry):
             entry = None
         self.heard = (entry, message, len(body))
-        if message.get("type") == "join":
-            self.joins = message.get("user")
+        self.presence = whose_presence(message)
 
     def count(self, counters: Counters) -> None:
         """Count that the last message could not be read, once for all who count there."""

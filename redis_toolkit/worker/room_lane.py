@@ -8,6 +8,7 @@ Rules:
   message that was taken from it. What is published from then on is put aside, and follows once the log has
   been read to its end. A slow member costs no more than a full lane.
 - After a cut it waits until the room has told its last id: if that is known, nothing was missed.
+- Whether its own user comes, goes or types, a member does not hear.
 - What the log has lost by then is one `Gap`, at its place.
 - What has no id (typing, and what was published by hand) is handed out as it comes, and not read again.
 """
@@ -25,7 +26,7 @@ from redis_toolkit import keys
 from redis_toolkit._core.flows.rooms import Connected, Entry, Here, Kept, Page
 from redis_toolkit.errors import DecodeError
 from redis_toolkit.message import Gap
-from redis_toolkit.room_message import FIRST, Id, before, id_of, read_entry, text_of_id
+from redis_toolkit.room_message import FIRST, Id, before, id_of, read_entry, text_of_id, whose_presence
 from redis_toolkit.settings import Settings
 from redis_toolkit.worker.counters import Counters
 from redis_toolkit.worker.room_hearing import RoomHearing
@@ -60,6 +61,7 @@ class RoomLane:
 
     Attributes:
         hearing: reads what is heard; whoever has the lane subscribed sets it.
+        asked: whether the room was asked to let its user in: else there is nothing to leave.
         wake: called, from any thread, when there is something to take and nobody looks.
     """
 
@@ -75,6 +77,7 @@ class RoomLane:
         self.kept = kept
         self.own = own
         self.channels = (keys.room_channel(room).encode(), keys.room_user_channel(room, own.user).encode())
+        self.asked = False
         self.wake: Callable[[], None] = _nobody
         self.hearing: RoomHearing
         self._closed = False
@@ -97,7 +100,6 @@ class RoomLane:
         self._told = 0.0
         self._known: Id | None = None  # of the log that it was then
         self._reported = FIRST  # what is lost after this one has been told
-        self._joined = (FIRST, "")  # the last one before it began, and the one that announced it
         self._since, self._reason = time.time(), ""
 
     # -- what comes in ----------------------------------------------------------------------------
@@ -122,8 +124,8 @@ class RoomLane:
                 if entry <= self._seen:
                     return
                 self._seen = entry
-                if hearing.joins == self.own.user and entry > self._joined[0]:
-                    return
+            if hearing.presence == self.own.user:
+                return
             self._items.append(heard)
             self._bytes += heard[2]
             if len(self._items) > self._most or self._bytes > self._most_bytes:
@@ -141,7 +143,6 @@ class RoomLane:
         """Begin, once joined: after the last messages before that, or with all those after an id."""
         with self._lock:
             last = id_of(here.last) if here.last else FIRST
-            self._joined = last, here.announced[0]
             self._seen = self._taken = last if since is None else min(since, last)
             if entries:
                 self._seen = self._taken = before(id_of(entries[0][0].decode("ascii")))
@@ -341,20 +342,18 @@ class RoomLane:
             self.wake()
 
     def _add(self, id: Id | None, message: Item, size: int) -> None:
-        """Put a message behind the others, unless it is known, or tells that its own user has joined."""
+        """Put a message behind the others, unless it is known, or tells that its own user is there or not."""
         if id is not None:
             if id <= self._seen:
                 return
             self._seen = id
-            if self._is_own(message) and id > self._joined[0]:
-                return
+        if isinstance(message, dict) and whose_presence(message) == self.own.user:
+            return
         self._items.append((id, message, size))
         self._bytes += size
 
     def _read(self, entry: Entry) -> None:
         text = entry[0].decode("ascii")
-        if text == self._joined[1]:
-            return
         try:
             message = read_entry(*entry, self._max_payload)
         except DecodeError as error:
@@ -362,13 +361,6 @@ class RoomLane:
             self.hearing.unreadable(self.room, error)
         else:
             self._add(id_of(text), message, len(entry[1]))
-
-    def _is_own(self, message: Item) -> bool:
-        return (
-            isinstance(message, dict)
-            and message.get("type") == "join"
-            and message.get("user") == self.own.user
-        )
 
 
 def _nobody() -> None:

@@ -205,12 +205,12 @@ class RoomPresence:
         if not leaving:
             return
         places: dict[_Place, list[Connected]] = {}
-        for lane, _ in leaving:
+        for lane in [lane for lane, _ in leaving if lane.asked]:
             places.setdefault((lane.room, lane.kept), []).append(lane.own)
         everyone = [(*place, some) for place, some in places.items()]
         try:
             try:
-                self._driver.run(rooms.leave(everyone))
+                self._driver.run(rooms.leave(everyone))  # of nobody, that asks nothing
             except Failed as failure:  # its connection may have been cut since the last beat
                 if failure.fate is Fate.REFUSED:
                     raise

@@ -3,6 +3,7 @@
 Rules:
 
 - One message at a time, in order, each in a context of its own. What a callback raises is logged.
+- A callback with fields by name need not take those that are ours, which every message has.
 - When the lane is behind, who hands it out also reads the log. A read that fails is tried again when the
   server has answered a beat.
 - A task that is cancelled from outside ends the membership: its loop ends, or somebody wants that.
@@ -24,7 +25,7 @@ from redis_toolkit._core.flows.rooms import Page
 from redis_toolkit.binding import Binding
 from redis_toolkit.errors import PayloadMismatch, RedisToolkitError
 from redis_toolkit.message import Gap, Message
-from redis_toolkit.room_message import own_copy
+from redis_toolkit.room_message import RESERVED, own_copy
 from redis_toolkit.tracebacks import OF_HANDLER
 from redis_toolkit.worker import forked, handling
 from redis_toolkit.worker.bell import bell_of
@@ -48,6 +49,8 @@ class _Callbacks:
         self._binding = binding
         self._on_gap = on_gap
         self._bare = binding.bare
+        fields = binding.fields
+        self._unwanted = frozenset[str]() if fields is None else RESERVED - fields
         self._channel = lane.channels[0].decode("utf-8")
 
     def call(self, item: Item) -> Any:
@@ -57,7 +60,10 @@ class _Callbacks:
             return self._on_gap(item) if self._on_gap is not None else None
         if self._bare is not None:
             return self._bare(own_copy(item))
-        return self._binding.call(Message(self._channel, own_copy(item), id=item.get("id")))
+        message = own_copy(item)
+        for name in self._unwanted:
+            message.pop(name, None)
+        return self._binding.call(Message(self._channel, message, id=item.get("id")))
 
     def failed(self, error: BaseException) -> None:
         """Log what a callback raised."""

@@ -331,8 +331,8 @@ class TestReading:
     ) -> None:
         refused: list[tuple[Callable[[], Any], str]] = [
             (lambda: system.send_notification("", {}), "empty"),
-            (lambda: system.send_notification(b"ada", {}), "named by str"),  # type: ignore[arg-type]
-            (lambda: system.send_notification(True, {}), "named by str"),
+            (lambda: system.send_notification(b"ada", {}), "text or a whole number, not by"),  # type: ignore[arg-type]
+            (lambda: system.send_notification(True, {}), "text or a whole number, not by"),
             (lambda: system.send_notification("\ud800", {}), "UTF-8"),
             (lambda: system.send_notification("ada", {"id": 1}), "'id'"),
             (lambda: system.send_notification("ada", {"rt": 1}), "'rt'"),
@@ -347,6 +347,8 @@ class TestReading:
             (lambda: UserNotificationClient("ada", 5, app=talking), "handler"),  # type: ignore[arg-type]
             (lambda: UserNotificationClient("ada", app=talking, url=server.url), "not both"),
             (lambda: UserNotificationClient("ada", on_personnel=5), "on_personal"),  # type: ignore[call-arg]
+            (lambda: system.send_notification("ada", {}, ttl=3), "it has user_id, notification, id"),  # type: ignore[call-arg]
+            (lambda: system.unread("ada", limt=3), "did you mean limit="),  # type: ignore[call-arg]
             (lambda: NotificationSystem(maxage=5), "max_age"),  # type: ignore[call-arg]
         ]
         for call, reason in refused:
@@ -656,6 +658,23 @@ def test_a_client_is_awaited_with_the_parameters_of_its_constructor() -> None:
     made = inspect.signature(UserNotificationClient)
     awaited = inspect.signature(UserNotificationClient.aconnect)
     assert list(made.parameters.values()) == list(awaited.parameters.values())
+
+
+def test_on_a_loop_that_runs_handlers_nothing_blocks(system: NotificationSystem, talking: App) -> None:
+    async def main() -> None:
+        async with talking:
+            refused: list[tuple[Callable[[], Any], str]] = [
+                (lambda: system.send_notification("ada", {}), "asend_notification"),
+                (lambda: system.unread_count("ada"), "aunread_count"),
+                (lambda: UserNotificationClient("ada", [].append, app=talking), r"Client\.aconnect"),
+                (UserNotificationClient("ada", app=talking).unread, "aunread"),
+            ]
+            for call, twin in refused:
+                with pytest.raises(ConfigurationError, match=rf"await [A-Za-z]*{twin}\(\)"):
+                    call()
+
+    talking.on("x")(lambda data: None)
+    asyncio.run(main())
 
 
 def test_ids_only_grow_and_are_json(system: NotificationSystem) -> None:

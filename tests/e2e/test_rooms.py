@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redis_toolkit import App, ConfigurationError, EncodeError, PayloadTooLarge
+from redis_toolkit import App, ConfigurationError, EncodeError, PayloadTooLarge, ServerUnreachable
 from redis_toolkit.patterns import ChatRoom, RoomInfo
 from tests.e2e.seats import Seat, Seats, events, texts
 from tests.e2e.styles import Background, Style
@@ -67,6 +67,57 @@ class TestSaying:
         assert (message["type"], message["user"], message["id"]) == ("typing", "ben", None)
         assert abs(message["timestamp"] - datetime.now(UTC).timestamp()) < 600
         assert [one["type"] for one in seats.history()] == ["join"]
+
+    def test_what_a_user_does_without_a_word_the_user_does_not_hear(self, seats: Seats) -> None:
+        first = seats.send_message("ben", 0)
+        seats.join("ann").stop()
+        ann, ben = seats.join("ann", since=first), seats.join("ben", history=9)
+        phone = seats.join("ann", since="0-0")
+        for user in ("ann", "ben"):
+            seats.typing(user)
+        seats.send_message("ann", 1)
+        for seat, said in ((ann, [1]), (ben, [0, 1]), (phone, [0, 1])):
+            seat.hears(*said)
+        rest = [
+            [(one["type"], one["user"]) for one in seat.got if one["type"] != "message"]
+            for seat in (ann, phone)
+        ]
+        assert [sorted(one) for one in rest] == [[("join", "ben"), ("typing", "ben")]] * 2
+        come_and_go = [("join", "ann"), ("leave", "ann"), ("join", "ann")]
+        assert events(ben.got) == come_and_go
+        assert events(seats.history()) == [*come_and_go, ("join", "ben")]
+
+    def test_a_callback_takes_fields_by_name(self, app: App) -> None:
+        room, got = ChatRoom("lobby", app=app), list[Any]()
+
+        def hear(user: str, text: str, mood: str = "fine") -> None:
+            got.append((user, text, mood))
+
+        async def hear_later(text: str, mood: str = "", *, type: str) -> None:
+            got.append((text, type))
+
+        with room.join("ann", hear), room.join("ann", hear_later):
+            room.send_message("ben", "hi", id="1", mood="well")
+            room.send_direct("ben", "ann", "psst")
+            eventually(lambda: len(got) == 4)
+        assert sorted(got) == [
+            ("ben", "hi", "well"),
+            ("ben", "psst", "fine"),
+            ("hi", "message"),
+            ("psst", "direct"),
+        ]
+
+    def test_a_whole_number_is_a_user(self, app: App) -> None:
+        room, got = ChatRoom("lobby", app=app), list[Any]()
+        with room.join(7, got.append) as seven:
+            room.send_message(7, "me")
+            room.send_direct(8, 7, "psst")
+            room.typing(8)
+            eventually(lambda: len(got) == 3)
+            assert ([one.user for one in room.members()], seven.user) == (["7"], "7")
+            room.leave(7)
+        assert [one["user"] for one in got] == ["7", "8", "8"]
+        assert room.direct_history(8) == room.direct_history("7") == [got[1]]
 
     def test_what_is_direct_only_the_two_get_by_all_their_connections(self, seats: Seats) -> None:
         ann, ben, cid, phone = (seats.join(user) for user in ("ann", "ben", "cid", "ben"))
@@ -171,6 +222,8 @@ class TestBeingThere:
             assert ChatRoom.rooms(app) == [RoomInfo("a*{b}", 1), RoomInfo("lobby", 2)]
             assert asyncio.run(ChatRoom.arooms(app)) == ChatRoom.rooms(app)
         assert ChatRoom.rooms(app) == [RoomInfo("lobby", 2)]
+        assert seats.rooms() == ChatRoom("other", app=app).rooms()
+        assert seats.rooms() == ChatRoom.rooms(app)
 
     def test_what_is_said_of_a_room(self, seats: Seats) -> None:
         assert seats.metadata() == {}
@@ -326,6 +379,11 @@ def test_any_name_is_just_a_name(app: App, server: Server, name: str) -> None:
         lambda room: room.join("ann", lambda: None, on_gap=None, metadata=7),
         lambda room: room.send_message("ann", "x", id=""),
         lambda room: room.send_message("ann", "x", timestamp=7),
+        lambda room: room.send_message("ann", "x", ID="1"),
+        lambda room: room.send_message("ann", "x", id_="1"),
+        lambda room: room.send_message("ann", "x", Type="1"),
+        lambda room: room.send_message(True, "x"),
+        lambda room: room.join(b"ann"),
         lambda room: room.send_message(None, "x"),
         lambda room: room.send_direct("ann", "", "x"),
         lambda room: room.history(0),
@@ -349,3 +407,29 @@ def test_what_cannot_be_written_is_refused(app: App, server: Server) -> None:
     with pytest.raises(EncodeError):
         room.join("ann", metadata={"a": object()})
     assert server.execute("KEYS", "*") == []
+
+
+def test_options_that_are_misspelt(app: App) -> None:
+    make: Any = ChatRoom
+    room = make("lobby", app=app)
+    calls: dict[str, Callable[[], object]] = {
+        r"ChatRoom\(\) has no option history_cnt=: did you mean history_count=": lambda: make(
+            "a", history_cnt=1
+        ),
+        r"join\(\) has no option histroy=: did you mean history=": lambda: room.join("ann", histroy=1),
+        r"ajoin\(\) has no option histroy=: did you mean history=": lambda: room.ajoin("ann", histroy=1),
+        r"history\(\) has no option count=: it has limit, before, after": lambda: room.history(count=1),
+        r"send_direct\(\) has no option ID=": lambda: room.send_direct("ann", "ben", "x", ID="1"),
+        "a message has 'id' already: did you mean that": lambda: room.send_message("ann", "x", ID="1"),
+    }
+    for text, call in calls.items():
+        with pytest.raises(ConfigurationError, match=text):
+            call()
+
+
+def test_who_could_not_join_is_not_said_to_stay(caplog: pytest.LogCaptureFixture) -> None:
+    room = ChatRoom("lobby", app=App("redis://127.0.0.1:1/0", connect_timeout=0.1, command_timeout=0.1))
+    with pytest.raises(ServerUnreachable):
+        room.join("ann")
+    eventually(lambda: "rt-room-presence" not in [one.name for one in threading.enumerate()])
+    assert "stay in their rooms" not in caplog.text
