@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import sys
-from datetime import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,22 @@ def write(line: str) -> None:
     print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line), flush=True)  # nobody else controls this terminal
 
 
-def show(message: dict[str, Any]) -> None:
-    said = {"message": ": {text}", "join": " joined", "leave": " left"}.get(message["type"])
-    if said is not None:  # and not who is typing
-        time = datetime.fromtimestamp(message["timestamp"]).astimezone().strftime("%H:%M")
-        write(f"{time} {message['user']}" + said.format(text=message["text"]))
+def show(type: str, user: str, text: Any, timestamp: float, **_others: Any) -> None:
+    said = {"message": f": {text}", "join": " joined", "leave": " left"}.get(type)
+    if said:  # and not who is typing
+        write(time.strftime("%H:%M ", time.localtime(timestamp)) + user + said)
 
 
-def main() -> None:
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    _, user, name = sys.argv
-    room = ChatRoom(name, app=app)
-    with contextlib.suppress(KeyboardInterrupt), room.join(user, show, history=20):
-        typed = "/who"
-        while typed:  # until Ctrl-D
-            if typed.strip() == "/who":
-                write("Here are: " + ", ".join(member.user for member in room.members()))
-            elif typed.strip():
-                room.send_message(user, typed.rstrip("\n"))
-            typed = sys.stdin.readline()
-            if sys.stdin.isatty():
-                print("\x1b[A\x1b[2K", end="", flush=True)  # it comes back with a time and a name
-
-
-if __name__ == "__main__":
-    main()
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+user, room = sys.argv[1], ChatRoom(sys.argv[2], app=app)
+with contextlib.suppress(KeyboardInterrupt), room.join(user, show, history=20):
+    typed = "/who\n"
+    while typed:  # until Ctrl-D
+        if typed == "/who\n":
+            write("Here are: " + ", ".join(member.user for member in room.members()))
+        elif typed.strip():
+            room.send_message(user, typed.rstrip("\n"))
+        typed = sys.stdin.readline()
+        if sys.stdin.isatty():
+            print("\x1b[A\x1b[2K", end="", flush=True)  # it comes back with a time and a name
