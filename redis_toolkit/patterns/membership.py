@@ -81,6 +81,11 @@ class Membership(Stopping):
         return self._lane.room
 
     @property
+    def joined_at(self) -> float:
+        """When it joined, in seconds by the server's clock, as the ``timestamp`` of messages."""
+        return (self._lane.own.since_ms or 0) / 1000
+
+    @property
     def active(self) -> bool:
         """Whether it has not been stopped."""
         return not self._lane.closed

@@ -254,6 +254,8 @@ class TestHistory:
         seats.send_message("ben", 5)
         ann.hears(3, 4, 5)
         assert [one["type"] for one in ann.got] == ["message", "message", "direct", "message"]
+        times = [one["timestamp"] for one in ann.got]
+        assert times[2] <= ann.membership.joined_at <= times[3]
 
     def test_or_with_all_since_an_id(self, seats: Seats) -> None:
         ids = [seats.send_message("ben", number) for number in range(500)]
