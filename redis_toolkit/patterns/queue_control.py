@@ -156,6 +156,8 @@ class QueueControl:
     def retry_dead(self, ids: Iterable[str | DeadLetter] | None = None) -> int:
         """Put dead letters back into the queue, as first attempts; returns how many.
 
+        One that is none, or none any more because somebody else has put it back, does not count.
+
         Args:
             ids: what `dead` returned, or the ``entry`` of each, or the ids of their tasks; all of them
                 if none are named.

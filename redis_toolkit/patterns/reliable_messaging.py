@@ -104,6 +104,9 @@ class ReliableMessaging(Stopping):
             EncodeError: the payload cannot be written, or is too large. Nothing was sent.
             ServerUnreachable: no connection. Nothing was sent.
             OutcomeUnknown: the connection was cut meanwhile; the message may have been sent.
+
+        It blocks, also in an ``async def`` handler, where it stops the whole event loop: a subscriber on that
+        same loop cannot handle the message meanwhile. `apublish_with_ack` does not block.
         """
         deadline = time.monotonic() + milliseconds(timeout) / 1000
         self._listen()
@@ -221,9 +224,12 @@ class ReliableMessaging(Stopping):
     def pending(self, channel: str) -> int:
         """Return how many messages of a channel wait to be handled, or are being handled.
 
+        A channel that nobody has used yet has none, so a program may ask before the first message is sent.
+
         Raises:
             RedisToolkitError: the server cannot be reached or refuses.
         """
+        loops.check_blocking("pending")  # by its own name
         return _waiting_in(self._app.groups(_log(channel)))
 
     async def apending(self, channel: str) -> int:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from redis_toolkit import App, Gap, RedisToolkit, RequestTimeout
-from redis_toolkit.patterns import RequestResponse
+from redis_toolkit import App, ConfigurationError, Gap, RedisToolkit, RequestTimeout
+from redis_toolkit._core import loops
+from redis_toolkit.patterns import (
+    ChatRoom,
+    NotificationSystem,
+    ReliableMessaging,
+    RequestResponse,
+    TaskQueue,
+    UserNotificationClient,
+)
 from tests.core.awaiting import becomes
 from tests.kit.servers import Server
 from tests.kit.waiting import eventually
@@ -138,6 +147,68 @@ def test_the_small_api_does_not_warn_on_a_running_loop(bus: Server) -> None:
         warnings.simplefilter("error")
         asyncio.run(main())
     assert heard == [1]
+
+
+def _same(data: Any) -> Any:
+    return data
+
+
+REFUSED: dict[str, Callable[[App], Any]] = {
+    "publish": lambda app: app.publish("c", 1),
+    "request": lambda app: app.request("c", 1),
+    "health_check": lambda app: app.health_check(),
+    "start": lambda app: app.start(),
+    "groups": lambda app: app.groups("c"),
+    "submit": lambda app: TaskQueue("q", app=app).submit("add", 1),
+    "result": lambda app: TaskQueue("q", app=app).handle("id").result(1),
+    "stats": lambda app: TaskQueue("q", app=app).stats(),
+    "retry_dead": lambda app: TaskQueue("q", app=app).retry_dead(),
+    "gather": lambda app: TaskQueue("q", app=app).gather([]),
+    "join": lambda app: ChatRoom("r", app=app).join("ann"),
+    "leave": lambda app: ChatRoom("r", app=app).leave("ann"),
+    "send_message": lambda app: ChatRoom("r", app=app).send_message("ann", "hello"),
+    "pending": lambda app: ReliableMessaging(app=app).pending("c"),
+    "requeue": lambda app: ReliableMessaging(app=app).requeue("c"),
+}
+SILENT: dict[str, Callable[[App], Any]] = {
+    "RedisToolkit": lambda app: RedisToolkit("c", lambda channel, data: None, url=app.url).cleanup(),
+    "publisher": lambda app: RedisToolkit(url=app.url).publisher("c", 1),
+    "serve": lambda app: RequestResponse("c", app=app).serve(_same).stop(),
+    "publish_with_ack": lambda app: _stopped(
+        ReliableMessaging(app=app), lambda one: one.publish_with_ack("c", 1, 0.01)
+    ),
+    "create_ack_subscriber": lambda app: ReliableMessaging(app=app).create_ack_subscriber("c", _same).stop(),
+    "submit_task": lambda app: TaskQueue("q", app=app).submit_task("add", 1),
+    "create_worker": lambda app: TaskQueue("q", app=app).create_worker("w", _same).stop(),
+    "send_notification": lambda app: _stopped(
+        NotificationSystem(app=app), lambda one: one.send_notification("ann", {})
+    ),
+    "unread": lambda app: _stopped(NotificationSystem(app=app), lambda one: one.unread("ann")),
+    "UserNotificationClient": lambda app: UserNotificationClient("ann", _same, app=app).stop(),
+}
+
+
+def _stopped(one: Any, call: Any) -> None:
+    with one:
+        call(one)
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *SILENT])
+def test_what_the_page_on_async_says_of_blocking_calls(bus: Server, name: str) -> None:
+    app = App(bus.url, block=0.2)
+
+    async def main() -> None:
+        loops.serving.add(asyncio.get_running_loop())  # as one that runs handlers
+        if name in SILENT:
+            SILENT[name](app)
+        else:
+            with pytest.raises(ConfigurationError, match=rf"^{name}\(\) would block .*: await a{name}\(\)$"):
+                REFUSED[name](app)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(main())
+    app.stop()
 
 
 # -- gaps ---------------------------------------------------------------------------------------------
