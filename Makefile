@@ -62,7 +62,7 @@ demo: $(READY) ## run the example: workers analyse Python's standard library, an
 	@$(BIN)/python examples/stdlib_census.py
 	@echo 'The program: examples/stdlib_census.py. Where to read on: README.md'
 
-chat: $(READY) ## a chat in the browser, on a server of its own; Ctrl-C ends it. CHAT="--host 0.0.0.0" for phones
+chat: $(READY) ## a chat in the browser, on a server of its own; Ctrl-C ends it. CHAT="--host 0.0.0.0" for phones, "--port 8001" for another port
 	@$(BIN)/python examples/web_chat/server.py $(CHAT)
 
 test: lint docs $(REDIS62) $(CHROMIUM) ## all checks: linters, types, layers, docs, then the tests

@@ -272,7 +272,14 @@ def main() -> None:
         ws_max_size=64 * 1024,
         timeout_graceful_shutdown=3,
     )
-    listener = config.bind_socket()  # first: then the address is right, or it says that the port is taken
+    try:
+        listener = config.bind_socket()  # first: then the address is right
+    except SystemExit:  # it has said why
+        other = arguments.port + 1
+        raise SystemExit(
+            f"The chat cannot have port {arguments.port}; does one run there already? Another port: "
+            f'make chat CHAT="--port {other}"'
+        ) from None
     listener.listen()  # a browser that comes before the server processes waits for them
     print(f"The chat is at http://{arguments.host}:{listener.getsockname()[1]} - Ctrl-C ends it.", flush=True)
     Processes(config, sockets=[listener]).run()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET, socket
+from socket import SO_RCVBUF, SOL_SOCKET, create_server, socket
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -18,7 +20,7 @@ from websockets.typing import Origin
 
 from redis_toolkit.patterns import ChatRoom
 from tests.kit.servers import Server
-from tests.web.chat import chat_server
+from tests.web.chat import SERVER, chat_server
 
 DEADLINE = 30.0
 
@@ -163,3 +165,13 @@ def test_a_message_outlives_a_restart_of_redis(tmp_path: Path) -> None:
             assert (answer["client_id"], answer["again"]) == ("2", True)
             ann.send('{"do": "send", "id": "2", "text": "after"}')
         assert hear_text(bob) == "after"
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out() -> None:
+    with create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, str(SERVER), "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert f"cannot have port {port}; " in ended.stderr
+    assert f'make chat CHAT="--port {port + 1}"' in ended.stderr
