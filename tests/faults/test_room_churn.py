@@ -102,10 +102,11 @@ class Guests:
             try:
                 async with room.ajoin(user, hear, history=self._chance.randrange(20)):
                     await room.asend_message(user, "x" * 100, id="1")
-                async for message in room.ajoin(user, history=5):
-                    if message["user"] == user:
-                        break
+                async with room.ajoin(user, history=5) as membership:
                     await room.asend_message(user, "again")
+                    async for message in membership:
+                        if message["user"] == user:
+                            break
             except LOST:
                 await asyncio.sleep(0.01)
 
