@@ -9,8 +9,8 @@ BIN = .venv/bin
 READY = .venv/.ready
 REDIS62 = .venv/redis62/redis-server
 CHROMIUM = .venv/chromium/chromium
-# Most tests wait, so a few more processes than cores is right; `make test JOBS=0` runs them in one.
-JOBS = 3
+# In how many processes the tests run; `make test JOBS=0` runs them in this one.
+JOBS = 2
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal
 CHECKED = redis_toolkit tests examples $(wildcard benchmarks)
 
